@@ -1,0 +1,108 @@
+"""Published checkpoints of a run: what training writes and evaluation reads.
+
+``checkpoints/<step>/<attempt>/…`` holds the files; ``checkpoints/<step>.r<n>.manifest.json`` is put last, names every
+file with its size and sha256, and is the commit point: files without a manifest do not exist.
+"""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import MarlinError
+from pipeline.storage import AlreadyExists, Store
+from pipeline.storage.manifest import FileEntry, sha256_file, to_json
+
+SCHEMA = 1
+MODEL_FILES = ("model.safetensors", "config.yaml")
+_MANIFEST = re.compile(r"^checkpoints/step-(\d{8})\.r(\d+)\.manifest\.json$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published checkpoint; ``info`` holds what the trainer noted beside the files."""
+
+    step: int
+    revision: int
+    prefix: str
+    files: tuple[FileEntry, ...]
+    info: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Step and revision, the name that evaluation results are filed under."""
+        return f"{step_name(self.step)}.r{self.revision}"
+
+
+def step_name(step: int) -> str:
+    """Folder name of a step."""
+    return f"step-{step:08d}"
+
+
+def publish_checkpoint(
+    run: Store, step: int, prefix: str, files: Sequence[FileEntry], info: dict[str, Any]
+) -> Checkpoint:
+    """Commit uploaded files as the next revision of a step.
+
+    Args:
+        run: the run's folder.
+        step: optimiser steps done.
+        prefix: key of the folder that holds the files.
+        files: what lies there, names relative to ``prefix``.
+        info: JSON values kept in the manifest.
+    """
+    ordered = tuple(sorted(files, key=lambda entry: entry.name))
+    content = {"schema": SCHEMA, "step": step, "prefix": prefix, "files": [f.to_dict() for f in ordered], "info": info}
+    revision = 0
+    while True:
+        try:
+            run.create(f"checkpoints/{step_name(step)}.r{revision}.manifest.json", to_json(content))
+        except AlreadyExists:
+            revision += 1
+            continue
+        return Checkpoint(step, revision, prefix, ordered, info)
+
+
+def list_checkpoints(run: Store) -> list[Checkpoint]:
+    """Published checkpoints, oldest step first, the highest revision of each; reads manifests only."""
+    newest: dict[int, tuple[int, str]] = {}
+    for found in run.list("checkpoints/"):
+        match = _MANIFEST.match(found.key)
+        if match:
+            step, revision = int(match[1]), int(match[2])
+            newest[step] = max(newest.get(step, (-1, "")), (revision, found.key))
+    return [_read(run, key, revision) for _, (revision, key) in sorted(newest.items())]
+
+
+def fetch_checkpoint(run: Store, checkpoint: Checkpoint, directory: Path, names: Collection[str] | None = None) -> Path:
+    """Copy the files of a checkpoint into ``directory`` and check each against the manifest.
+
+    Raises:
+        MarlinError: a file is missing or differs from what was published.
+    """
+    for entry in checkpoint.files:
+        if names is not None and entry.name not in names:
+            continue
+        target = directory / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        run.fetch(f"{checkpoint.prefix}/{entry.name}", target)
+        if target.stat().st_size != entry.size or sha256_file(target) != entry.sha256:
+            raise MarlinError(f"checkpoint {checkpoint.name} in {run.url}: {entry.name} is damaged (sha256 differs)")
+    return directory
+
+
+def delete_checkpoint(run: Store, checkpoint: Checkpoint) -> None:
+    """Withdraw a checkpoint: its manifest first, so that nobody starts to read what is about to go."""
+    run.delete(f"checkpoints/{checkpoint.name}.manifest.json")
+    for entry in checkpoint.files:
+        run.delete(f"{checkpoint.prefix}/{entry.name}")
+
+
+def _read(run: Store, key: str, revision: int) -> Checkpoint:
+    content = json.loads(run.read(key))
+    if content.get("schema") != SCHEMA:
+        raise MarlinError(f"{run.url}/{key} has schema {content.get('schema')}, this version reads {SCHEMA}: upgrade")
+    files = tuple(FileEntry.from_dict(item) for item in content["files"])
+    return Checkpoint(content["step"], revision, content["prefix"], files, content["info"])

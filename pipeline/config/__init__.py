@@ -1,0 +1,1 @@
+"""Configuration: one schema, presets, and errors that name the key at fault."""

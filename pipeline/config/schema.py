@@ -1,0 +1,201 @@
+"""The one schema of a whole run. Every section is frozen and refuses unknown keys.
+
+``docs/configuration.md`` is generated from the field descriptions here.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys, no silent type coercion of text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class RunConfig(Section):
+    name: Name = Field("run", description="Name of the run; its folder is <storage.root>/runs/<name>.")
+
+
+class StorageConfig(Section):
+    root: str = Field("marlin-data", description="Path, file:// or s3://bucket/prefix that holds datasets and runs.")
+
+
+class CorpusConfig(Section):
+    kind: Literal["folder"] = Field("folder", description="Layout of the raw corpus.")
+    path: str = Field("", description="Folder or s3:// prefix of the raw videos.")
+    name: Name = Field("corpus", description="Name of the dataset made from it: <storage.root>/datasets/<name>.")
+
+
+class ModelFilesConfig(Section):
+    """Paths of network files; empty means the pinned file from the user's cache (`marlin models pull`)."""
+
+    detector: str = Field("", description="SCRFD-style ONNX file, run by insightface.")
+    landmarks: str = Field("", description="MediaPipe face_landmark.tflite (468 points).")
+    person: str = Field("", description="MediaPipe selfie_segmentation.tflite (person mask).")
+    hair: str = Field("", description="Hair segmentation ONNX; empty uses the named colour heuristic instead.")
+
+
+class PreprocessConfig(Section):
+    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="Resample to this frame rate; null keeps it.")
+    size: PositiveInt = Field(224, description="Side of the square crop in pixels.")
+    patch: PositiveInt = Field(16, description="Side of the patches that region tags are stored for, in pixels.")
+    margin: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
+        0.0, description="Context added on each side of the larger box side, as a share of it (0 = the paper's crop)."
+    )
+    detector: Literal["scrfd"] = Field("scrfd", description="Face detection backend.")
+    parser: Literal["landmarks"] = Field("landmarks", description="Face parsing backend.")
+    models: ModelFilesConfig = Field(default_factory=ModelFilesConfig)
+    detect_every: PositiveInt = Field(10, description="Frames between two runs of the detector; tracking fills in.")
+    detect_threshold: Share = Field(0.5, description="Lowest detection score.")
+    min_face: PositiveInt = Field(32, description="Smallest side of a tracked face, in pixels of the source video.")
+    clip_frames: PositiveInt = Field(64, description="Frames of one sample.")
+    min_frames: PositiveInt = Field(32, description="Shorter runs of frames are dropped and counted.")
+    holdout: Share = Field(0.0, description="Last share of every track that becomes split 'val' instead of 'train'.")
+    label_maps: bool = Field(True, description="Also store full-resolution label maps (<key>.labels.png).")
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="JPEG quality of stored frames.")
+    unit_sources: PositiveInt = Field(1, description="Sources of one unit of work.")
+    unit_seconds: PositiveInt = Field(600, description="Longer videos are cut into spans of this many seconds.")
+    max_failed: Share = Field(0.5, description="Share of quarantined sources above which the stage fails.")
+    workers: PositiveInt | None = Field(None, description="Worker actors; null is one per CPU core of the cluster.")
+    ray_address: str = Field("local", description="'local' starts a cluster here; 'auto' or ray://… joins one.")
+    object_store_mb: PositiveInt = Field(256, description="Shared memory of a local Ray cluster, in MiB.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PreprocessConfig":
+        if self.size % self.patch:
+            raise ValueError(f"preprocess.size={self.size} is not a multiple of preprocess.patch={self.patch}")
+        if self.min_frames > self.clip_frames:
+            raise ValueError("preprocess.min_frames is larger than preprocess.clip_frames")
+        return self
+
+
+class MaskConfig(Section):
+    strategy: Literal["fasking", "fasking-opposite", "tube", "frame", "random"] = Field(
+        "fasking", description="Which cubes are hidden."
+    )
+    ratio: Annotated[float, Field(ge=0.05, le=0.95)] = Field(0.9, description="Share of hidden cubes.")
+    rounding: Literal["official", "tube"] = Field(
+        "official",
+        description="'official' rounds the visible count once a clip, 'tube' in each tubelet frame.",
+    )
+
+
+class DataConfig(Section):
+    dataset: str = Field("", description="URL of the dataset; empty: <storage.root>/datasets/<corpus.name>.")
+    source: Literal["shards", "synthetic"] = Field("shards", description="'synthetic' measures the trainer alone.")
+    epoch_unit: Literal["source", "sample"] = Field("sample", description="One clip a source (the paper), or a sample.")
+    frames: PositiveInt = Field(16, description="Frames of a training clip.")
+    stride: PositiveInt = Field(2, description="Distance of its frames in the video.")
+    flip: bool = Field(False, description="Random horizontal flip, eye regions swapped with it.")
+    decode_device: Literal["cpu", "mixed"] = Field("cpu", description="Where DALI decodes JPEG.")
+    threads: PositiveInt = Field(2, description="DALI decoding threads of a rank.")
+    prefetch: PositiveInt = Field(2, description="Batches decoded ahead.")
+    streams: PositiveInt | None = Field(None, description="Canonical streams; null picks the largest that fits.")
+    cache_dir: str = Field("", description="Node cache of remote shards; empty: the user's cache folder.")
+    mask: MaskConfig = Field(default_factory=MaskConfig)
+
+
+class ModelConfig(Section):
+    size: Literal["tiny", "small", "base", "large"] = Field("base", description="Width and depth of the encoder.")
+    patch: PositiveInt = Field(16, description="Side of a cube in pixels (a cube is two frames deep).")
+    checkpoint_activations: bool = Field(False, description="Recompute activations in the backward pass.")
+
+
+class CriticConfig(Section):
+    weight: Annotated[float, Field(ge=0)] = Field(0.01, description="λ_W of the adversarial loss; 0 trains no critic.")
+    steps: PositiveInt = Field(1, description="Critic updates a generator update.")
+    lipschitz: Literal["none", "clip", "gradient-penalty"] = Field("none", description="Lipschitz control.")
+    clip: Annotated[float, Field(gt=0)] = Field(0.01, description="Weight bound under lipschitz=clip.")
+    penalty: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight under lipschitz=gradient-penalty.")
+
+
+class TrainConfig(Section):
+    steps: PositiveInt | None = Field(None, description="Optimiser steps; exactly one of steps and epochs.")
+    epochs: PositiveInt | None = Field(None, description="Epochs; exactly one of steps and epochs.")
+    global_batch: PositiveInt = Field(64, description="Clips of one optimiser step, over all ranks.")
+    micro_batch: PositiveInt = Field(16, description="Clips of one forward pass of a rank.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed ZeRO stage of the generator.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the networks.")
+    base_lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="Peak learning rate at a global batch of 256.")
+    min_lr: Annotated[float, Field(ge=0)] = Field(1e-5, description="Final learning rate at a global batch of 256.")
+    warmup: Share = Field(0.02, description="Share of the training spent warming up (the paper: 40 of 2000 epochs).")
+    betas: tuple[Share, Share] = Field((0.9, 0.95), description="Momenta of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of AdamW.")
+    normalize_target: bool = Field(False, description="Per-cube normalised pixels as the reconstruction target.")
+    seed: NonNegativeInt = Field(0, description="Seed of weights, order, clips and masks.")
+    checkpoint_every: PositiveInt = Field(1000, description="Steps between two published checkpoints.")
+    keep_last: PositiveInt = Field(3, description="Published checkpoints kept.")
+    log_every: PositiveInt = Field(1, description="Steps between two metric lines.")
+    val_every: PositiveInt = Field(1000, description="Steps between two validation passes.")
+    val_clips: NonNegativeInt = Field(64, description="Held-out clips of a validation pass; 0 switches it off.")
+    launcher: Literal["torchrun", "none"] = Field("torchrun", description="'none' trains in this process.")
+    processes: PositiveInt = Field(1, description="Ranks started on this machine by the launcher.")
+    accept_dataset_change: bool = Field(False, description="Resume although the dataset is no longer the same.")
+    grace: PositiveInt = Field(120, description="Seconds allowed for saving after a stop signal.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of train.steps and train.epochs")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("train.precision=bf16 diverges at train.zero_stage=0: use stage 1, 2 or 3")
+        return self
+
+
+class EvalConfig(Section):
+    tasks: tuple[Literal["track-probe", "reconstruction"], ...] = Field(
+        ("track-probe", "reconstruction"), description="What is measured on a checkpoint."
+    )
+    batch: PositiveInt = Field(8, description="Windows of one forward pass.")
+    window_stride: PositiveInt = Field(16, description="Frames between two sliding windows.")
+    seed: NonNegativeInt = Field(0, description="Seed of the probes and of the fixed masks.")
+
+
+class TrackingConfig(Section):
+    uri: str = Field("", description="MLflow tracking URI; empty: SQLite in <storage.root>, which must be local then.")
+    experiment: str = Field("marlin", description="MLflow experiment.")
+
+
+class LaunchConfig(Section):
+    threads: PositiveInt | None = Field(None, description="Threads of a process; null: cores / processes.")
+    scratch: str = Field("", description="Node-local folder for checkpoints on their way; empty: the user's cache.")
+
+
+class Config(Section):
+    """A whole run: where the data comes from, what is trained, how it is measured."""
+
+    run: RunConfig = Field(default_factory=RunConfig)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
+    preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    critic: CriticConfig = Field(default_factory=CriticConfig)
+    train: TrainConfig
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        span = (self.data.frames - 1) * self.data.stride + 1
+        if span > self.preprocess.min_frames:
+            raise ValueError(
+                f"a clip of data.frames={self.data.frames} at data.stride={self.data.stride} spans {span} frames, "
+                f"more than preprocess.min_frames={self.preprocess.min_frames}: raise that, or shorten the clip"
+            )
+        if self.preprocess.size % self.model.patch or self.model.patch % self.preprocess.patch:
+            raise ValueError(
+                f"model.patch={self.model.patch} must divide preprocess.size={self.preprocess.size} "
+                f"and be a multiple of preprocess.patch={self.preprocess.patch}"
+            )
+        if self.data.frames % 2:
+            raise ValueError(f"data.frames={self.data.frames} must be even: a cube is two frames deep")
+        return self

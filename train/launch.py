@@ -1,0 +1,81 @@
+"""`marlin train`: start the ranks of this machine and say how the run ended."""
+
+import logging
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+from pipeline.config.load import dump_config
+from pipeline.config.schema import Config
+from pipeline.dataset import load_dataset
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
+from pipeline.layout import dataset_store, run_store
+from train.status import Status, read_status, write_status
+
+_SIGNALS = "SIGTERM,SIGINT,SIGUSR2"
+
+
+def run_training(cfg: Config) -> Status:
+    """Train, or continue, the run of a configuration; returns at once when it is already done.
+
+    Raises:
+        StoppedEarly: a stop signal came; the state is published and the next call continues.
+        MarlinError: the training failed; the message is the failing rank's.
+    """
+    run = run_store(cfg)
+    before = read_status(run)
+    if before is not None and _finished(cfg, before):
+        return before
+    if "RANK" in os.environ or cfg.train.launcher == "none":
+        from train.worker import train_here
+
+        return _outcome(train_here(cfg))
+    write_status(run, Status("failed", 0 if before is None else before.step, "the training did not start"))
+    _launch(cfg)
+    return _outcome(read_status(run))
+
+
+def _finished(cfg: Config, status: Status) -> bool:
+    if status.state != "done":
+        return False
+    if cfg.train.steps is not None:
+        return status.step >= cfg.train.steps
+    from train.data.loader import total_steps
+
+    return status.step >= total_steps(cfg, load_dataset(dataset_store(cfg)))
+
+
+def _launch(cfg: Config) -> None:
+    """Run torchrun in this process; it passes signals on and waits for the ranks to save."""
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for name in ("api", "multiprocessing.api"):  # the failing rank speaks for itself, through the run's status
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    threads = cfg.launch.threads or max(1, (os.cpu_count() or 1) // cfg.train.processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    with tempfile.TemporaryDirectory(prefix="marlin-") as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(dump_config(cfg), "utf-8")
+        arguments = ["--standalone", f"--nproc-per-node={cfg.train.processes}", f"--signals-to-handle={_SIGNALS}"]
+        arguments += [f"--shutdown-timeout={cfg.train.grace}", "--module", "train.worker", str(path)]
+        try:
+            torchrun.run(torchrun.parse_args(arguments))  # type: ignore[no-untyped-call]
+        except (ChildFailedError, SignalException):
+            pass  # how the ranks ended stands in the run's status
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _outcome(status: Status | None) -> Status:
+    if status is None or status.state == "running":
+        raise MarlinError("a training process died without a word (out of memory?); the next start continues the run")
+    if status.state == "resumable":
+        raise StoppedEarly(f"stopped after step {status.step}, state published: the same command continues")
+    if status.state == "failed":
+        raise (UsageError if status.usage else MarlinError)(status.reason)
+    return status

@@ -1,0 +1,177 @@
+"""The training run: build, continue, train, close."""
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.assets import cache_dir
+from pipeline.config.schema import Config
+from pipeline.dataset import load_dataset
+from pipeline.layout import dataset_store, run_store
+from pipeline.tracking import open_tracker
+from train.data.batch import Batch
+from train.data.loader import fixed_clips, open_loader, total_steps
+from train.data.plan import accumulation
+from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
+from train.export import geometry_of
+from train.metrics import MetricLog
+from train.model import build_critic, build_model
+from train.publish import Publisher
+from train.resume import describe, resume
+from train.saving import save_state
+from train.schedule import learning_rate
+from train.status import Status, write_status
+from train.step import Masker, Stepper
+from train.stop import StopFlag
+from train.validate import validation_loss
+
+_log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Everything with state of one training process. Use as a context manager.
+
+    Args:
+        cfg: the resolved configuration.
+        world: this rank.
+    """
+
+    def __init__(self, cfg: Config, world: World) -> None:
+        self.cfg = cfg
+        self.world = world
+        self._exit = ExitStack()
+        self.run = run_store(cfg)
+        self.data = dataset_store(cfg)
+        self.dataset = load_dataset(self.data) if cfg.data.source == "shards" else None
+        self.micro_batches = accumulation(cfg, world.size)
+        self.total = total_steps(cfg, self.dataset)
+        self.stop = self._exit.enter_context(StopFlag())
+        self.engines = _build_engines(cfg, self.micro_batches)
+        self.masker = Masker(cfg, geometry_of(cfg), world.device)
+        self.stepper = Stepper(cfg, self.engines["generator"], self.engines.get("critic"))
+        scratch = _scratch(cfg, self.run.url, world)
+        self._exit.callback(shutil.rmtree, scratch, ignore_errors=True)
+        self.publisher = Publisher(self.run, scratch, world, cfg.train.keep_last, cfg.train.grace)
+        self._exit.callback(self.publisher.close)
+        self.tracker = self._exit.enter_context(open_tracker(cfg, self.run)) if world.leads else None
+        self.info = describe(cfg, self.dataset.identity if self.dataset else "synthetic", world)
+        self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
+        self.saved = self.done
+        self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
+        self._exit.callback(self.log.close)
+
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
+
+    def train(self) -> Status:
+        """Train to the end, or to a stop signal; either way the state is published before this returns."""
+        self._write_status(Status("running", self.done))
+        with open_loader(
+            self.cfg,
+            self.dataset,
+            self.data,
+            split="train",
+            rank=self.world.rank,
+            world=self.world.size,
+            consumed=self.done * self.cfg.train.global_batch,
+            device=self.world.device,
+        ) as batches:
+            while self.done < self.total and not self.stop.agreed():
+                self._update(batches)
+                if self._due(self.cfg.train.val_every) and self.cfg.train.val_clips:
+                    self._validate()
+                if self._due(self.cfg.train.checkpoint_every):
+                    self._save()
+        if self.saved < self.done:
+            self._save()
+        self.publisher.wait()
+        finished = self.done >= self.total
+        status = Status("done", self.done) if finished else Status("resumable", self.done, "stopped by a signal")
+        self._write_status(status)
+        return status
+
+    def _update(self, batches: Iterator[Batch]) -> None:
+        """Algorithm 2 of the paper on one global batch."""
+        rate = learning_rate(self.cfg.train, self.done, self.total)
+        for engine in self.engines.values():
+            set_learning_rate(engine, rate)
+        waiting = time.perf_counter()
+        micro_batches = list(islice(batches, self.micro_batches))
+        waited = time.perf_counter() - waiting
+        metrics = self.stepper([self.masker(batch) for batch in micro_batches], self.done)
+        self.done += 1
+        elapsed = self.log.step_time()
+        values: dict[str, torch.Tensor | float] = {
+            **mean_over_ranks(metrics, self.world),
+            "train/lr": rate,
+            "train/samples": self.done * self.cfg.train.global_batch,
+            "train/clips_per_s": self.cfg.train.global_batch / elapsed,
+            "train/data_wait_s": waited,
+        }
+        norm = self.engines["generator"].get_global_grad_norm()
+        if norm is not None:  # plain data parallelism (stage 0) does not compute it
+            values["train/grad_norm"] = norm
+        self.log.add(self.done, values)
+
+    def _due(self, every: int) -> bool:
+        return self.done % every == 0 or self.done == self.total
+
+    def _validate(self) -> None:
+        if self.dataset is None or not self.dataset.of_split("val"):
+            return
+        limit = self.cfg.train.val_clips
+        with fixed_clips(
+            self.cfg, self.dataset, self.data, split="val", limit=limit, device=self.world.device
+        ) as clips:
+            held_out = list(clips)
+        loss = validation_loss(self.engines["generator"], self.masker, held_out, self.world)
+        if self.tracker is not None:
+            self.tracker.log_metrics({"val/mse": loss}, self.done)
+            _log.info("step %d/%d val mse %.4g", self.done, self.total, loss)
+        self.log.step_time()
+
+    def _save(self) -> None:
+        info = self.info | {"samples": self.done * self.cfg.train.global_batch}
+        if self.tracker is not None:
+            info["mlflow_run_id"] = self.tracker.run_id
+        save = partial(save_state, cfg=self.cfg, engines=self.engines, world=self.world)
+        self.publisher.publish(self.done, save, info)
+        self.saved = self.done
+        self.log.step_time()
+
+    def _write_status(self, status: Status) -> None:
+        if self.world.leads:
+            write_status(self.run, status)
+
+
+def _build_engines(cfg: Config, micro_batches: int) -> dict[str, Any]:
+    torch.manual_seed(cfg.train.seed)
+    geometry = geometry_of(cfg)
+    generator = build_model(cfg.model.size, geometry, cfg.model.checkpoint_activations)
+    critic = build_critic(cfg.model.size, geometry) if cfg.critic.weight > 0 else None
+    engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage)}
+    if critic is not None:
+        # The critic is small, and the gradient penalty needs its parameters whole: never sharded.
+        engines["critic"] = make_engine(critic, cfg.train, micro_batches, min(cfg.train.zero_stage, 1))
+    return engines
+
+
+def _scratch(cfg: Config, run_url: str, world: World) -> Path:
+    """An empty folder for this rank of this run; what a killed process left there is removed."""
+    base = Path(cfg.launch.scratch) if cfg.launch.scratch else cache_dir() / "scratch"
+    folder = base / hashlib.sha256(run_url.encode()).hexdigest()[:16] / f"rank-{world.rank}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

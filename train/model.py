@@ -1,0 +1,228 @@
+"""The masked autoencoder for face video (MARLIN, section 3.2) and its critic.
+
+Shapes: B clips, C channels, T frames, H×W pixels, N cubes of a clip, V visible and M hidden ones (V + M = N),
+P values of a cube, D width. Masks are boolean, True means visible.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from train.cubes import patchify
+from train.sizes import CHANNELS, SIZES, TUBELET, ViTSize
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Frames and pixels of a clip, and the cube it is cut into."""
+
+    frames: int = 16
+    size: int = 224
+    patch: int = 16
+    tubelet: int = TUBELET
+
+    @property
+    def tubelets(self) -> int:
+        """Tubelet frames of a clip."""
+        return self.frames // self.tubelet
+
+    @property
+    def patches(self) -> int:
+        """Patches of a frame."""
+        return (self.size // self.patch) ** 2
+
+    @property
+    def tokens(self) -> int:
+        """Cubes of a clip."""
+        return self.tubelets * self.patches
+
+    @property
+    def cube(self) -> int:
+        """Values of a cube."""
+        return CHANNELS * self.tubelet * self.patch**2
+
+
+def sincos_table(positions: int, width: int) -> Tensor:
+    """Fixed sine-cosine positions, one table over the flattened cube index: (positions, width)."""
+    exponent = 2 * torch.div(torch.arange(width), 2, rounding_mode="floor") / width
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] / torch.pow(10000.0, exponent.double())
+    angle[:, 0::2] = angle[:, 0::2].sin()
+    angle[:, 1::2] = angle[:, 1::2].cos()
+    return angle.float()
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; keys carry no bias, which softmax would cancel anyway."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        b, n, d = x_BND.shape
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x_BND, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with an MLP of four times the width."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        x_BND = x_BND + self.attn(self.norm1(x_BND))
+        out: Tensor = x_BND + self.mlp(self.norm2(x_BND))
+        return out
+
+
+class Transformer(nn.Module):
+    """Blocks and a final norm; activations are recomputed in the backward pass when asked."""
+
+    def __init__(self, size: ViTSize, recompute: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.depth))
+        self.norm = nn.LayerNorm(size.width)
+        self.recompute = recompute
+
+    def mix(self, x_BND: Tensor) -> Tensor:
+        """All blocks, without the final norm."""
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                x_BND = checkpoint(block, x_BND, use_reentrant=False)
+            else:
+                x_BND = block(x_BND)
+        return x_BND
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.mix(x_BND))
+        return out
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder over visible cubes, narrow decoder over all of them (MARLIN, equations 1 and 2).
+
+    Args:
+        geometry: clip and cube.
+        encoder: width, depth and heads of the encoder.
+        decoder: the same of the decoder.
+        recompute: trade compute for memory in the backward pass.
+    """
+
+    enc_pos: Tensor
+    dec_pos: Tensor
+
+    def __init__(self, geometry: Geometry, encoder: ViTSize, decoder: ViTSize, recompute: bool = False) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.embed = nn.Linear(geometry.cube, encoder.width)
+        self.encoder = Transformer(encoder, recompute)
+        self.enc_to_dec = nn.Linear(encoder.width, decoder.width, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
+        self.decoder = Transformer(decoder, recompute)
+        self.head = nn.Linear(decoder.width, geometry.cube)
+        self.register_buffer("enc_pos", sincos_table(geometry.tokens, encoder.width), persistent=False)
+        self.register_buffer("dec_pos", sincos_table(geometry.tokens, decoder.width), persistent=False)
+        self.apply(_init_weights)
+        nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+
+    def forward(self, cubes_BNP: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
+        """Reconstruct the hidden cubes.
+
+        Args:
+            cubes_BNP: cubes of the clips (`train.cubes.patchify`), values in [0, 1].
+            visible_BV: indices of the visible cubes.
+            hidden_BM: indices of the hidden ones.
+
+        Returns:
+            (B, M, P), the cubes named by ``hidden_BM`` in that order.
+        """
+        encoded_BVD = self.encoder(self._tokens(cubes_BNP, visible_BV))
+        seen_BVD = self.enc_to_dec(encoded_BVD)
+        positions = self.dec_pos.to(seen_BVD.dtype)
+        seen_BVD = seen_BVD + positions[visible_BV]
+        asked_BMD = self.mask_token + positions[hidden_BM]
+        mixed_BND = self.decoder.mix(torch.cat([seen_BVD, asked_BMD], dim=1))
+        out: Tensor = self.head(self.decoder.norm(mixed_BND[:, visible_BV.shape[1] :]))
+        return out
+
+    def encode(self, clips_BCTHW: Tensor, pool: bool = False) -> Tensor:
+        """Features with every cube visible.
+
+        Args:
+            clips_BCTHW: clips in [0, 1].
+            pool: return the norm of the mean token, as published, instead of all normed tokens.
+
+        Returns:
+            (B, N, D), or (B, D) when pooled.
+        """
+        cubes_BNP = patchify(clips_BCTHW, self.geometry.tubelet, self.geometry.patch)
+        tokens_BND = self.embed(cubes_BNP)
+        mixed_BND = self.encoder.mix(tokens_BND + self.enc_pos.to(tokens_BND.dtype))
+        out: Tensor = self.encoder.norm(mixed_BND.mean(1) if pool else mixed_BND)
+        return out
+
+    def _tokens(self, cubes_BNP: Tensor, visible_BV: Tensor) -> Tensor:
+        """Embed only the cubes that the encoder sees."""
+        embedded: Tensor = self.embed(gather_cubes(cubes_BNP, visible_BV))
+        return embedded + self.enc_pos[visible_BV].to(embedded.dtype)
+
+
+class Critic(nn.Module):
+    """MLP that scores cubes for the WGAN loss (MARLIN, section 3.3): P → 4 × decoder width → 1."""
+
+    def __init__(self, cube: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(cube, hidden), nn.LeakyReLU(), nn.Linear(hidden, 1))
+        self.apply(_init_weights)
+
+    def forward(self, cubes_BMP: Tensor) -> Tensor:
+        """Score of each cube, without its last axis: (B, M)."""
+        scores: Tensor = self.layers(cubes_BMP).squeeze(-1)
+        return scores
+
+
+def split_indices(mask_BN: Tensor, visible: int) -> tuple[Tensor, Tensor]:
+    """Indices of visible and hidden cubes, each ascending: (B, V) and (B, M).
+
+    ``visible`` is the number of True in every row. It is passed in because counting would wait for the device.
+    """
+    order_BN = mask_BN.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    return order_BN[:, :visible], order_BN[:, visible:]
+
+
+def gather_cubes(cubes_BNP: Tensor, index_BM: Tensor) -> Tensor:
+    """The cubes of each clip that ``index_BM`` names: (B, M, P)."""
+    return cubes_BNP.gather(1, index_BM[..., None].expand(-1, -1, cubes_BNP.shape[-1]))
+
+
+def build_model(size: str, geometry: Geometry, recompute: bool = False) -> MaskedAutoencoder:
+    """Masked autoencoder of a named size (`train.sizes.SIZES`) with fresh weights."""
+    return MaskedAutoencoder(geometry, SIZES[size].encoder, SIZES[size].decoder, recompute)
+
+
+def build_critic(size: str, geometry: Geometry) -> Critic:
+    """Critic that goes with `build_model` of the same size."""
+    return Critic(geometry.cube, 4 * SIZES[size].decoder.width)
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,49 @@
+"""Losses of MARLIN (section 3.3, equations 3 to 6) on the hidden cubes.
+
+Shapes: B clips, M hidden cubes, P values of a cube.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from train.sizes import CHANNELS
+
+_EPSILON = 1e-6  # of VideoMAE's per-cube normalisation
+
+
+def normalize_cubes(cubes_BMP: Tensor) -> Tensor:
+    """Each cube with zero mean and unit variance in every channel (VideoMAE's target)."""
+    b, m, p = cubes_BMP.shape
+    split = cubes_BMP.view(b, m, CHANNELS, p // CHANNELS)
+    scaled = (split - split.mean(-1, keepdim=True)) / (split.var(-1, keepdim=True).sqrt() + _EPSILON)
+    return scaled.view(b, m, p)
+
+
+def reconstruction_loss(predicted_BMP: Tensor, target_BMP: Tensor) -> Tensor:
+    """Mean squared error over the hidden cubes (equation 3)."""
+    return (predicted_BMP.float() - target_BMP.float()).square().mean()
+
+
+def critic_loss(real_scores_BM: Tensor, fake_scores_BM: Tensor) -> Tensor:
+    """What the critic minimises (equation 4): its score of reconstructions minus that of real cubes."""
+    return fake_scores_BM.float().mean() - real_scores_BM.float().mean()
+
+
+def adversarial_loss(fake_scores_BM: Tensor) -> Tensor:
+    """What the generator minimises beside the reconstruction (equation 5): minus the critic's score."""
+    return -fake_scores_BM.float().mean()
+
+
+def gradient_penalty(critic: nn.Module, real_BMP: Tensor, fake_BMP: Tensor, alpha_BM: Tensor) -> Tensor:
+    """Mean of (‖∇D(x̂)‖ − 1)² on points x̂ between real and reconstructed cubes (WGAN-GP, equation 3).
+
+    Args:
+        critic: the bare module; second derivatives do not pass through an engine's wrapper.
+        real_BMP: real cubes.
+        fake_BMP: reconstructed cubes, without gradient.
+        alpha_BM: where between the two each point lies, in [0, 1].
+    """
+    mixed_BMP = torch.lerp(fake_BMP, real_BMP, alpha_BM[..., None].to(real_BMP.dtype)).requires_grad_()
+    slope_BMP = torch.autograd.grad(critic(mixed_BMP).sum(), mixed_BMP, create_graph=True)[0]
+    penalty: Tensor = (slope_BMP.float().norm(dim=-1) - 1).square().mean()
+    return penalty

@@ -1,0 +1,85 @@
+"""Continue from the newest published checkpoint that is whole."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.checkpoints import Checkpoint, fetch_checkpoint, list_checkpoints
+from pipeline.config.schema import Config
+from pipeline.errors import MarlinError, UsageError
+from pipeline.storage import Store
+from train.engine import World
+from train.saving import load_state
+
+_log = logging.getLogger(__name__)
+
+
+def describe(cfg: Config, dataset_identity: str, world: World) -> dict[str, Any]:
+    """What a checkpoint says of itself, and what a resuming run must share with it."""
+    return {
+        "dataset": dataset_identity,
+        "model": cfg.model.size,
+        "critic": cfg.critic.weight > 0,
+        "world": world.size,
+        "zero_stage": cfg.train.zero_stage,
+        "precision": cfg.train.precision,
+        "global_batch": cfg.train.global_batch,
+        "seed": cfg.train.seed,
+    }
+
+
+def resume(
+    cfg: Config, run: Store, engines: dict[str, Any], world: World, *, mine: dict[str, Any], scratch: Path
+) -> int:
+    """Restore the engines; returns the updates already done, 0 for a fresh run. A collective call.
+
+    Raises:
+        UsageError: the newest whole checkpoint belongs to another configuration or dataset.
+    """
+    for checkpoint in reversed(list_checkpoints(run)):
+        _check_belongs(cfg, run, checkpoint, mine)
+        directory = scratch / "resume"
+        if not _all_agree(_fetched(run, checkpoint, directory, world), world):
+            continue
+        load_state(directory, engines)
+        _all_agree(True, world)  # nobody still reads
+        if world.local_rank == 0:
+            shutil.rmtree(directory)
+        _log.info("resumed from checkpoint %s", checkpoint.name)
+        return checkpoint.step
+    return 0
+
+
+def _fetched(run: Store, checkpoint: Checkpoint, directory: Path, world: World) -> bool:
+    """Whether this node has a verified copy; its first rank makes it."""
+    if world.local_rank != 0:
+        return True
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        fetch_checkpoint(run, checkpoint, directory)
+    except MarlinError as error:
+        _log.warning("skipping checkpoint %s: %s", checkpoint.name, error)
+        return False
+    return True
+
+
+def _check_belongs(cfg: Config, run: Store, checkpoint: Checkpoint, mine: dict[str, Any]) -> None:
+    for key, value in mine.items():
+        saved = checkpoint.info.get(key)
+        if saved == value or (key == "dataset" and cfg.train.accept_dataset_change):
+            continue
+        advice = "give another run.name to start anew, or undo the change"
+        if key == "dataset":
+            advice = "give another run.name, or set train.accept_dataset_change=true"
+        raise UsageError(f"run {run.url} was trained with {key}={saved}, this configuration has {value}: {advice}")
+
+
+def _all_agree(mine: bool, world: World) -> bool:
+    if world.size == 1:
+        return mine
+    flag = torch.tensor([int(mine)], device=world.device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
+    return bool(flag.item())

@@ -1,0 +1,35 @@
+"""How a run last ended, for launchers and people: `status.json` in the run's folder."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.storage import NotFound, Store
+from pipeline.storage.manifest import to_json
+
+State = Literal["running", "done", "resumable", "failed"]
+_KEY = "status.json"
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of a run after ``step`` updates; ``reason`` says why where it did not end well."""
+
+    state: State
+    step: int
+    reason: str = ""
+    usage: bool = False  # the reason is wrong usage or configuration
+
+
+def write_status(run: Store, status: Status) -> None:
+    """Replace the run's status."""
+    run.write(_KEY, to_json({"schema": 1, **status.__dict__}))
+
+
+def read_status(run: Store) -> Status | None:
+    """The run's status, None where it never started."""
+    try:
+        content = json.loads(run.read(_KEY))
+    except NotFound:
+        return None
+    return Status(content["state"], content["step"], content["reason"], content["usage"])

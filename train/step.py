@@ -1,0 +1,143 @@
+"""One update of critic and generator (MARLIN, algorithm 2).
+
+Shapes: B clips, N cubes of a clip, V visible and M hidden ones, P values of a cube, T tubelet frames.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config.schema import Config
+from train.cubes import patchify
+from train.data.batch import Batch
+from train.engine import update_parameters
+from train.hashing import key_hash
+from train.masking import make_mask, visible_count
+from train.model import Geometry, gather_cubes, split_indices
+from train.objective import adversarial_loss, critic_loss, gradient_penalty, normalize_cubes, reconstruction_loss
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A micro batch ready for the networks."""
+
+    cubes_BNP: Tensor
+    visible_BV: Tensor
+    hidden_BM: Tensor
+    target_BMP: Tensor
+
+
+class Masker:
+    """Cuts clips into cubes, masks them on the device and picks the target."""
+
+    def __init__(self, cfg: Config, geometry: Geometry, device: torch.device) -> None:
+        self._mask = cfg.data.mask
+        self._normalize = cfg.train.normalize_target
+        self._geometry = geometry
+        self._device = device
+        self._dtype = torch.bfloat16 if cfg.train.precision == "bf16" else torch.float32
+        self._keep = visible_count(geometry.tubelets, geometry.patches, self._mask.ratio, self._mask.rounding)
+
+    def __call__(self, batch: Batch) -> Masked:
+        """Mask every clip of the batch, all at once."""
+        clips_BCTHW = batch.clips_BCTHW.to(self._device, non_blocking=True)
+        regions_BTN = batch.regions_BTHW.to(self._device, non_blocking=True).flatten(2)
+        ratio, rounding = self._mask.ratio, self._mask.rounding
+        hash_B = batch.hash_B.to(self._device)
+        mask_BN = make_mask(self._mask.strategy, regions_BTN, hash_B, ratio=ratio, rounding=rounding)
+        visible_BV, hidden_BM = split_indices(mask_BN, self._keep)
+        cubes_BNP = patchify(clips_BCTHW, self._geometry.tubelet, self._geometry.patch)
+        target_BMP = gather_cubes(cubes_BNP, hidden_BM)
+        if self._normalize:
+            target_BMP = normalize_cubes(target_BMP)
+        return Masked(cubes_BNP.to(self._dtype), visible_BV, hidden_BM, target_BMP)
+
+
+class Stepper:
+    """Updates both networks by one global batch.
+
+    With one micro batch the reconstruction that the critic learns from is the one the generator learns from, so
+    the generator runs once. With more, the critic must be updated on the whole global batch before the generator
+    sees it: a pass without gradients feeds the critic, a second one trains the generator.
+    """
+
+    def __init__(self, cfg: Config, generator: Any, critic: Any | None) -> None:
+        self._cfg = cfg.critic
+        self._seed = cfg.train.seed
+        self._generator = generator
+        self._critic = critic
+
+    def __call__(self, batches: Sequence[Masked], step: int) -> dict[str, Tensor]:
+        """Train on the micro batches of one update; returns 0-dimensional tensors, still on the device."""
+        shared = self._reconstruct(batches[0]) if len(batches) == 1 else None
+        metrics: dict[str, Tensor] = {}
+        if self._critic is not None:
+            metrics |= self._update_critic(self._critic, batches, shared, step)
+        return metrics | self._update_generator(batches, shared)
+
+    def _reconstruct(self, batch: Masked) -> Tensor:
+        predicted: Tensor = self._generator(batch.cubes_BNP, batch.visible_BV, batch.hidden_BM)
+        return predicted
+
+    def _update_critic(
+        self, critic: Any, batches: Sequence[Masked], shared: Tensor | None, step: int
+    ) -> dict[str, Tensor]:
+        losses: list[Tensor] = []
+        for repeat in range(self._cfg.steps):
+            losses.clear()
+            for index, batch in enumerate(batches):
+                fake_BMP = self._fake(batch, shared)
+                real_BMP = batch.target_BMP.to(fake_BMP.dtype)
+                loss = critic_loss(critic(real_BMP), critic(fake_BMP))
+                losses.append(loss.detach())
+                if self._cfg.lipschitz == "gradient-penalty":
+                    alpha_BM = self._alpha(real_BMP, step, repeat, index)
+                    loss = loss + self._cfg.penalty * gradient_penalty(critic.module, real_BMP, fake_BMP, alpha_BM)
+                critic.backward(loss)
+                critic.step()
+            if self._cfg.lipschitz == "clip":
+                update_parameters(critic, self._clip)
+        mean = torch.stack(losses).mean()
+        return {"train/critic_loss": mean, "train/wasserstein": -mean}
+
+    def _fake(self, batch: Masked, shared: Tensor | None) -> Tensor:
+        if shared is not None:
+            return shared.detach()
+        with torch.no_grad():
+            return self._reconstruct(batch)
+
+    def _clip(self, weight: Tensor) -> Tensor:
+        return weight.clamp(-self._cfg.clip, self._cfg.clip)
+
+    def _alpha(self, like_BMP: Tensor, step: int, repeat: int, index: int) -> Tensor:
+        """Interpolation weights that depend on nothing but the seed and the place in the training."""
+        rank = torch.distributed.get_rank()
+        name = f"{self._seed}/{step}/{repeat}/{index}/{rank}"
+        generator = torch.Generator().manual_seed(key_hash(name) >> 1)
+        return torch.rand(like_BMP.shape[:2], generator=generator).to(like_BMP.device)
+
+    def _update_generator(self, batches: Sequence[Masked], shared: Tensor | None) -> dict[str, Tensor]:
+        parts = []
+        for batch in batches:
+            predicted_BMP = self._reconstruct(batch) if shared is None else shared
+            mse = reconstruction_loss(predicted_BMP, batch.target_BMP)
+            adversarial = self._adversarial(predicted_BMP)
+            loss = mse if adversarial is None else mse + self._cfg.weight * adversarial
+            self._generator.backward(loss)
+            self._generator.step()
+            parts.append(torch.stack([loss.detach(), mse.detach(), loss.detach() - mse.detach()]))
+        loss_mean, mse_mean, adversarial_mean = torch.stack(parts).mean(0)
+        metrics = {"train/loss": loss_mean, "train/mse": mse_mean}
+        return metrics if self._critic is None else metrics | {"train/generator_adv": adversarial_mean}
+
+    def _adversarial(self, predicted_BMP: Tensor) -> Tensor | None:
+        if self._critic is None:
+            return None
+        # The bare module, frozen: gradients pass through it to the generator and none stay in it.
+        self._critic.module.requires_grad_(False)
+        adversarial = adversarial_loss(self._critic.module(predicted_BMP))
+        self._critic.module.requires_grad_(True)
+        return adversarial
