@@ -1,0 +1,1 @@
+"""Pretraining: masking, model, losses, data loading, engine and checkpoints."""

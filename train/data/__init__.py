@@ -1,0 +1,1 @@
+"""Loading: the order of clips, their bytes, their frames."""

@@ -1,0 +1,134 @@
+"""Byte ranges of samples out of shards, and the regions among them."""
+
+import io
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.dataset import Dataset, Sample
+from pipeline.errors import MarlinError
+from pipeline.storage import Store
+from pipeline.storage.atomic import os_error
+from train.data.cache import NodeCache
+
+UInt8s = NDArray[np.uint8]
+
+_OPEN_FILES = 128
+_KNOWN_HEADERS = 1024
+_SCAN = 0xDA
+
+
+class ShardReader:
+    """Reads parts of samples from local shards, or from local copies of remote ones; for one thread."""
+
+    def __init__(self, dataset: Dataset, store: Store, cache: NodeCache) -> None:
+        self._dataset = dataset
+        self._store = store
+        self._cache = cache
+        self._size: int = dataset.info["size"]
+        self._headers: set[bytes] = set()
+        self._files: OrderedDict[str, int] = OrderedDict()
+
+    def part(self, sample: Sample, name: str) -> bytes:
+        """The bytes of one part of a sample.
+
+        Raises:
+            MarlinError: the sample has no such part, or its shard is missing or damaged.
+        """
+        if name not in sample.parts:
+            raise MarlinError(f"sample {sample.key} of {self._dataset.url} has no part {name}: preprocess it again")
+        offset, length = sample.parts[name]
+        # pread and not mmap: a failing disk is an error here, and would be a signal there.
+        try:
+            data = os.pread(self._file(sample.shard), length, offset)
+        except OSError as error:
+            raise os_error(f"{self._dataset.url}/{sample.shard}", error) from None
+        if len(data) != length:
+            raise self.damaged(sample, f"it ends inside {name}")
+        return data
+
+    def jpeg(self, sample: Sample, frame: int) -> UInt8s:
+        """The JPEG bytes of one frame, safe to decode.
+
+        Raises:
+            MarlinError: they are missing, or no whole JPEG of the dataset's size.
+        """
+        name = f"{frame:03d}.jpg"
+        data = self.part(sample, name)
+        image = np.frombuffer(data, dtype=np.uint8)
+        header = jpeg_header(data)
+        # A damaged header makes DALI 2.4 write out of bounds; OpenCV refuses it. An encoder gives all frames of one
+        # size the same header, so this decodes hardly any frame twice.
+        if header is None or (header not in self._headers and not self._decodes(image)):
+            raise self.damaged(sample, f"{name} is no JPEG of {self._size}×{self._size} pixels")
+        if len(self._headers) < _KNOWN_HEADERS:
+            self._headers.add(header)
+        return image
+
+    def regions(self, sample: Sample) -> UInt8s:
+        """Region bitmasks (frames, grid, grid) of a sample.
+
+        Raises:
+            MarlinError: they are missing, unreadable or of another shape.
+        """
+        data = self.part(sample, "regions.npy")
+        try:
+            regions = np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError, SyntaxError):
+            raise self.damaged(sample, "regions.npy is no array") from None
+        if not isinstance(regions, np.ndarray) or regions.dtype != np.uint8 or regions.ndim != 3:
+            raise self.damaged(sample, "regions.npy is no region grid")
+        if len(regions) != sample.frames:
+            raise self.damaged(sample, f"regions.npy has {len(regions)} frames, not {sample.frames}")
+        return regions
+
+    def damaged(self, sample: Sample, detail: str) -> MarlinError:
+        """The error for a sample whose bytes are wrong."""
+        return MarlinError(
+            f"{self._dataset.url}/{sample.shard} is damaged at sample {sample.key}: {detail}; "
+            "`marlin dataset verify` lists all damage, restore the shard or preprocess it again"
+        )
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def _decodes(self, image: UInt8s) -> bool:
+        pixels = cv2.imdecode(image, cv2.IMREAD_COLOR)
+        return pixels is not None and pixels.shape[:2] == (self._size, self._size)
+
+    def _file(self, shard: str) -> int:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        entry = self._dataset.shards[shard]
+        path = self._store.local_path(shard) or self._cache.path(self._store, entry)
+        self._files[shard] = _open(path, entry.size)
+        if len(self._files) > _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        return self._files[shard]
+
+
+def jpeg_header(data: bytes) -> bytes | None:
+    """The segments of a JPEG up to its first scan, or None if the bytes are not built as one, from begin to end."""
+    if not data.startswith(b"\xff\xd8") or not data.endswith(b"\xff\xd9"):
+        return None
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker, place = data[place + 1], place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _SCAN:
+            return data[:place]
+    return None
+
+
+def _open(path: Path, size: int) -> int:
+    file = os.open(path, os.O_RDONLY)
+    if (found := os.fstat(file).st_size) != size:
+        os.close(file)
+        raise MarlinError(f"{path} has {found} bytes, the dataset lists {size}: restore it, or preprocess it again")
+    return file
