@@ -1,0 +1,1 @@
+"""Evaluation: features, tasks, results of published checkpoints, pictures and the report."""

@@ -1,0 +1,1 @@
+"""The self-contained HTML report; `eval.report.page.write_report` is its door."""

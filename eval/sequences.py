@@ -1,0 +1,151 @@
+"""Continuous runs of frames in a dataset, and the sliding windows over them.
+
+A dataset stores a track as samples of at most 64 frames; windows must cross their borders, so samples that follow each
+other without a gap are read as one sequence.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.dataset import Dataset, Sample
+from pipeline.errors import MarlinError
+from pipeline.storage import Store
+
+
+@dataclass(frozen=True)
+class FrameSequence:
+    """Consecutive samples of one track and split, in time order."""
+
+    source: str
+    track: int
+    split: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def frames(self) -> int:
+        """Frames of all samples together."""
+        return sum(sample.frames for sample in self.samples)
+
+    @property
+    def label(self) -> str:
+        """Name of the track this sequence belongs to, the same in every split."""
+        return f"{self.source} · track {self.track}"
+
+
+def windows(frames: int, clip: int, rate: int, stride: int) -> NDArray[np.int64]:
+    """Frame indices of the sliding windows that cover a sequence from its first frame to its last.
+
+    Args:
+        frames: length of the sequence.
+        clip: frames of a window.
+        rate: distance of two frames of a window.
+        stride: distance of two window starts; the last window is anchored at the end of the sequence instead.
+
+    Returns:
+        (windows, clip). A sequence shorter than a window gives one window that repeats the last frame.
+
+    Raises:
+        ValueError: an argument is smaller than 1.
+    """
+    if min(frames, clip, rate, stride) < 1:
+        raise ValueError(f"windows({frames=}, {clip=}, {rate=}, {stride=}): each must be at least 1")
+    last_start = max(0, frames - 1 - (clip - 1) * rate)
+    starts = [*range(0, last_start, stride), last_start]
+    index: NDArray[np.int64] = np.asarray(starts, np.int64)[:, None] + rate * np.arange(clip, dtype=np.int64)
+    np.minimum(index, frames - 1, out=index)
+    return index
+
+
+def frame_sequences(samples: Iterable[Sample]) -> list[FrameSequence]:
+    """Join samples that continue each other; ordered by source, track, split and time."""
+
+    def track_of(sample: Sample) -> tuple[str, int, str]:
+        return sample.source, sample.track, sample.split
+
+    sequences = []
+    for (source, track, split), group in groupby(sorted(samples, key=lambda s: (*track_of(s), s.start)), track_of):
+        for run in _consecutive(group):
+            sequences.append(FrameSequence(source, track, split, tuple(run)))
+    return sequences
+
+
+def _consecutive(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Cut a time-ordered list wherever frames are missing."""
+    run: list[Sample] = []
+    for sample in samples:
+        if run and sample.start != run[-1].start + run[-1].frames:
+            yield run
+            run = []
+        run.append(sample)
+    if run:
+        yield run
+
+
+def read_part(store: Store, sample: Sample, part: str) -> bytes:
+    """Bytes of one part of a sample.
+
+    Raises:
+        MarlinError: the sample has no such part.
+    """
+    if part not in sample.parts:
+        raise MarlinError(f"sample {sample.key} of {store.url} has no part {part!r}: preprocess the dataset again")
+    start, length = sample.parts[part]
+    return store.read_range(sample.shard, start, length)
+
+
+def read_frames(store: Store, sample: Sample) -> NDArray[np.uint8]:
+    """Decode every frame of a sample, fetched with one range request: (frames, S, S, 3) RGB."""
+    spans = [sample.parts[f"{index:03d}.jpg"] for index in range(sample.frames)]
+    begin = min(start for start, _ in spans)
+    end = max(start + length for start, length in spans)
+    blob = store.read_range(sample.shard, begin, end - begin)
+    return np.stack([_decode(sample, blob[start - begin : start - begin + length]) for start, length in spans])
+
+
+def read_windows(store: Store, sequence: FrameSequence, index_WT: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """Windows of a sequence, each frame decoded once; holds only the samples that a window touches.
+
+    Args:
+        store: the dataset.
+        sequence: where the frames come from.
+        index_WT: frame indices in the sequence (`windows`), starts ascending.
+
+    Yields:
+        (T, S, S, 3) RGB.
+    """
+    ends = np.cumsum([sample.frames for sample in sequence.samples])
+    held: dict[int, NDArray[np.uint8]] = {}
+    for index_T in index_WT:
+        owners = np.searchsorted(ends, index_T, side="right")
+        held = {owner: frames for owner, frames in held.items() if owner >= owners[0]}
+        for owner in set(owners.tolist()) - set(held):
+            held[owner] = read_frames(store, sequence.samples[owner])
+        starts = ends - [sample.frames for sample in sequence.samples]
+        yield np.stack([held[o][i - starts[o]] for o, i in zip(owners.tolist(), index_T.tolist(), strict=True)])
+
+
+def held_out(dataset: Dataset) -> list[Sample]:
+    """Samples of split 'val'.
+
+    Raises:
+        MarlinError: the dataset has none.
+    """
+    samples = [sample for sample in dataset.samples if sample.split == "val"]
+    if not samples:
+        raise MarlinError(
+            f"dataset {dataset.url} has no held-out samples: preprocess with preprocess.holdout=0.25 and longer videos"
+        )
+    return samples
+
+
+def _decode(sample: Sample, data: bytes) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise MarlinError(f"sample {sample.key} in {sample.shard} has a frame that is no JPEG: verify the dataset")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return rgb
