@@ -1,0 +1,1 @@
+"""Raw videos to WebDataset shards of tracked, parsed faces."""

@@ -1,0 +1,38 @@
+"""Cuts a track into samples: runs of consecutive frames that share no frame."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Run:
+    """Frames `start` to `start + frames` of a video, all of one split."""
+
+    start: int
+    frames: int
+    split: str
+
+
+def cut_track(start: int, frames: int, *, clip: int, minimum: int, holdout: float) -> tuple[list[Run], int]:
+    """Runs of `clip` frames; the last `holdout` share of the track is validation.
+
+    Args:
+        start: index of the track's first frame.
+        frames: length of the track.
+        clip: frames of a full sample.
+        minimum: a shorter remainder is dropped.
+        holdout: share of the frames, from the end, that becomes split 'val'.
+
+    Returns:
+        The runs in order (none straddles the border between the splits), and how many remainders were dropped.
+    """
+    held_out = round(frames * holdout)
+    runs: list[Run] = []
+    short = 0
+    for split, first, length in (("train", start, frames - held_out), ("val", start + frames - held_out, held_out)):
+        for offset in range(0, length, clip):
+            size = min(clip, length - offset)
+            if size >= minimum:
+                runs.append(Run(first + offset, size, split))
+            else:
+                short += 1
+    return runs, short

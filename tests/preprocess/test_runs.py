@@ -1,0 +1,43 @@
+"""Cutting tracks into samples."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.runs import cut_track
+
+
+@given(
+    start=st.integers(0, 1000),
+    frames=st.integers(1, 700),
+    clip=st.integers(1, 64),
+    share=st.floats(0, 1),
+    holdout=st.floats(0, 1),
+)
+def test_runs_never_overlap_nor_straddle_the_split(
+    start: int, frames: int, clip: int, share: float, holdout: float
+) -> None:
+    minimum = max(1, round(clip * share))
+    runs, short = cut_track(start, frames, clip=clip, minimum=minimum, holdout=holdout)
+
+    border = start + frames - round(frames * holdout)
+    taken = [index for run in runs for index in range(run.start, run.start + run.frames)]
+    assert taken == sorted(set(taken))
+    assert all(start <= index < start + frames for index in taken)
+    assert all(minimum <= run.frames <= clip for run in runs)
+    for run in runs:
+        assert run.start >= border if run.split == "val" else run.start + run.frames <= border
+    # Nothing is lost but the counted remainders, each shorter than the minimum.
+    assert short <= 2
+    assert frames - len(taken) <= short * (minimum - 1)
+
+
+def test_a_track_of_the_demo() -> None:
+    runs, short = cut_track(10, 120, clip=32, minimum=16, holdout=0.25)
+
+    assert [(run.start, run.frames, run.split) for run in runs] == [
+        (10, 32, "train"),
+        (42, 32, "train"),
+        (74, 26, "train"),
+        (100, 30, "val"),
+    ]
+    assert short == 0
