@@ -5,6 +5,7 @@ file with its size and sha256, and is the commit point: files without a manifest
 """
 
 import json
+import logging
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MarlinError
-from pipeline.storage import AlreadyExists, Store
+from pipeline.storage import AlreadyExists, NotFound, Store
 from pipeline.storage.manifest import FileEntry, sha256_file, to_json
 
 SCHEMA = 1
+_log = logging.getLogger(__name__)
 MODEL_FILES = ("model.safetensors", "config.yaml")
 _MANIFEST = re.compile(r"^checkpoints/step-(\d{8})\.r(\d+)\.manifest\.json$")
 
@@ -66,14 +68,23 @@ def publish_checkpoint(
 
 
 def list_checkpoints(run: Store) -> list[Checkpoint]:
-    """Published checkpoints, oldest step first, the highest revision of each; reads manifests only."""
-    newest: dict[int, tuple[int, str]] = {}
-    for found in run.list("checkpoints/"):
-        match = _MANIFEST.match(found.key)
+    """Published checkpoints, oldest step first, the highest readable revision of each; reads manifests only."""
+    return list({checkpoint.step: checkpoint for checkpoint in list_revisions(run)}.values())
+
+
+def list_revisions(run: Store) -> list[Checkpoint]:
+    """Every revision of every step, ascending. A damaged manifest is left out with a warning.
+
+    Raises:
+        MarlinError: a manifest was written by a newer version.
+    """
+    found = []
+    for item in run.list("checkpoints/"):
+        match = _MANIFEST.match(item.key)
         if match:
-            step, revision = int(match[1]), int(match[2])
-            newest[step] = max(newest.get(step, (-1, "")), (revision, found.key))
-    return [_read(run, key, revision) for _, (revision, key) in sorted(newest.items())]
+            found.append((int(match[1]), int(match[2]), item.key))
+    read = [_read(run, key, revision) for _, revision, key in sorted(found)]
+    return [checkpoint for checkpoint in read if checkpoint is not None]
 
 
 def fetch_checkpoint(run: Store, checkpoint: Checkpoint, directory: Path, names: Collection[str] | None = None) -> Path:
@@ -100,9 +111,18 @@ def delete_checkpoint(run: Store, checkpoint: Checkpoint) -> None:
         run.delete(f"{checkpoint.prefix}/{entry.name}")
 
 
-def _read(run: Store, key: str, revision: int) -> Checkpoint:
-    content = json.loads(run.read(key))
-    if content.get("schema") != SCHEMA:
-        raise MarlinError(f"{run.url}/{key} has schema {content.get('schema')}, this version reads {SCHEMA}: upgrade")
-    files = tuple(FileEntry.from_dict(item) for item in content["files"])
-    return Checkpoint(content["step"], revision, content["prefix"], files, content["info"])
+def _read(run: Store, key: str, revision: int) -> Checkpoint | None:
+    try:
+        data = run.read(key)
+    except NotFound:
+        return None  # withdrawn since it was listed
+    try:
+        content = json.loads(data)
+        schema = content["schema"]
+        if schema == SCHEMA:
+            files = tuple(FileEntry.from_dict(item) for item in content["files"])
+            return Checkpoint(content["step"], revision, content["prefix"], files, content["info"])
+    except (ValueError, TypeError, KeyError, AttributeError, MarlinError):
+        _log.warning("skipping %s/%s: the manifest is damaged", run.url, key)
+        return None
+    raise MarlinError(f"{run.url}/{key} has schema {schema}, this version reads {SCHEMA}: upgrade")

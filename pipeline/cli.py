@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = build_parser().parse_args(arguments)
     setup_logging(json_lines=args.log == "json" or None, verbose=args.verbose or None)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _stop)
     try:
         args.verb(args)
     except MarlinError as error:

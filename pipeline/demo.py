@@ -1,5 +1,7 @@
 """`marlin demo`: pinned sample videos through every stage, and a report of what came out."""
 
+import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +12,11 @@ from pipeline.assets import pull_models, pull_samples
 from pipeline.config.load import load_config
 from pipeline.layout import tracking_uri
 from pipeline.local import make_report, run_stages
+
+_HEADLINES = {
+    "track-probe": {"balanced_accuracy": "balanced accuracy", "chance_balanced_accuracy": "chance"},
+    "reconstruction": {"mse": "mse", "mean_mse": "mse of guessing the visible mean"},
+}
 
 
 def run_demo(output: Path, overrides: Sequence[str] = ()) -> Path:
@@ -27,7 +34,7 @@ def run_demo(output: Path, overrides: Sequence[str] = ()) -> Path:
     samples = pull_samples()
     folder = next(iter(samples.values())).parent
     output = output.absolute()
-    cfg = load_config("demo", [f"storage.root='{output}'", f"corpus.path='{folder}'", *overrides])
+    cfg = load_config("demo", [f"storage.root={_quoted(output)}", f"corpus.path={_quoted(folder)}", *overrides])
     results = run_stages(cfg)
     report = output / "report.html"
     make_report(cfg, report)
@@ -35,15 +42,21 @@ def run_demo(output: Path, overrides: Sequence[str] = ()) -> Path:
     return report
 
 
+def _quoted(path: Path) -> str:
+    """A path as a YAML value, whatever characters it has."""
+    return json.dumps(str(path))
+
+
 def _tell(results: dict[str, dict[str, Any]], report: Path, uri: str, seconds: float) -> None:
     lines = [f"Done in {seconds:.0f} s.", ""]
-    for task, result in results.items():
-        numbers = {k: v for k, v in result["metrics"].items() if isinstance(v, float)}
-        lines.append(f"{task}: " + ", ".join(f"{name} {value:.3g}" for name, value in list(numbers.items())[:4]))
+    for task, names in _HEADLINES.items():
+        if task in results:
+            metrics = results[task]["metrics"]
+            lines.append(f"{task}: " + ", ".join(f"{text} {metrics[name]:.3g}" for name, text in names.items()))
     lines += [
         "",
         f"Report:  {report}",
-        f"MLflow:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}",
+        f"MLflow:  {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {shlex.quote(uri)}",
         "         then open http://127.0.0.1:5000",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

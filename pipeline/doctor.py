@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
+from typing import Literal
 
 from pipeline.assets import asset_status
 from pipeline.config.schema import Config
@@ -20,18 +21,20 @@ class Finding:
     """One line of the doctor."""
 
     subject: str
-    good: bool
+    state: Literal["ok", "missing", "none"]  # "none" is fine: only some users need it
     detail: str
 
     def line(self) -> str:
-        """As printed: a mark, the subject and the detail."""
-        return f"{'ok  ' if self.good else 'MISS'} {self.subject:<12} {self.detail}"
+        """As printed: the state, the subject and the detail."""
+        return f"{self.state:<8} {self.subject:<12} {self.detail}"
 
 
 def examine(cfg: Config | None = None) -> Iterator[Finding]:
     """Look at this machine, and at the storage of ``cfg`` when one is given."""
     supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    yield Finding("python", supported, platform.python_version() + ("" if supported else ": use 3.10, 3.11 or 3.12"))
+    yield Finding(
+        "python", _state(supported), platform.python_version() + ("" if supported else ": use 3.10, 3.11 or 3.12")
+    )
     driver = _driver()
     yield _gpu(driver)
     yield _dali(driver)
@@ -40,10 +43,12 @@ def examine(cfg: Config | None = None) -> Iterator[Finding]:
     yield _opencv()
     for program, purpose in (("sbatch", "SLURM jobs"), ("kubectl", "Kubernetes workloads")):
         found = shutil.which(program)
-        yield Finding(program, found is not None, found or f"not on PATH; needed only to submit {purpose} from here")
+        yield Finding(
+            program, "ok" if found else "none", found or f"not on PATH; needed only to submit {purpose} from here"
+        )
     for asset in asset_status():
         detail = asset.licence if asset.present else f"run `marlin {asset.kind}s pull`"
-        yield Finding(asset.kind, asset.present, f"{asset.name}: {detail}")
+        yield Finding(asset.kind, _state(asset.present), f"{asset.name}: {detail}")
     if cfg is not None:
         yield _storage(cfg)
 
@@ -60,12 +65,12 @@ def _driver() -> int | None:
 
 def _gpu(driver: int | None) -> Finding:
     if driver is None:
-        return Finding("gpu", False, "no NVIDIA driver answers; training and decoding run on the CPU")
+        return Finding("gpu", "none", "no NVIDIA driver answers; training and decoding run on the CPU")
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("gpu", False, f"driver {driver}, but this torch has no CUDA: install its GPU build")
-    return Finding("gpu", True, f"driver {driver}, {torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}")
+        return Finding("gpu", "missing", f"driver {driver}, but this torch has no CUDA: install its GPU build")
+    return Finding("gpu", "ok", f"driver {driver}, {torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}")
 
 
 def _dali(driver: int | None) -> Finding:
@@ -76,27 +81,26 @@ def _dali(driver: int | None) -> Finding:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        if flavour != extra:
-            advice = f"driver {driver} needs `make setup CUDA=12`" if driver else "reinstall with `make setup`"
-            return Finding("dali", driver is None, f"{name} {version}" + (f": {advice}" if driver else ""))
-        return Finding("dali", True, f"{name} {version}")
-    return Finding("dali", False, f"not installed: pip install 'marlin-pipeline[{extra}]'")
+        if driver is not None and flavour != extra:
+            return Finding("dali", "missing", f"{name} {version}, but this driver needs the extra {extra}")
+        return Finding("dali", "ok", f"{name} {version}")
+    return Finding("dali", "missing", f"not installed: pip install 'marlin-pipeline[{extra}]'")
 
 
 def _package(name: str) -> Finding:
     try:
-        return Finding(name, True, metadata.version(name))
+        return Finding(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, False, "not installed: `make setup`")
+        return Finding(name, "missing", "not installed: `make setup`")
 
 
 def _opencv() -> Finding:
     try:
         metadata.version("opencv-python")
-        return Finding("opencv", False, "opencv-python shadows the headless build: pip uninstall opencv-python")
+        return Finding("opencv", "missing", "opencv-python shadows the headless build: pip uninstall opencv-python")
     except metadata.PackageNotFoundError:
         found = util.find_spec("cv2") is not None
-        return Finding("opencv", found, "headless" if found else "not installed: `make setup`")
+        return Finding("opencv", _state(found), "headless" if found else "not installed: `make setup`")
 
 
 def _storage(cfg: Config) -> Finding:
@@ -105,5 +109,9 @@ def _storage(cfg: Config) -> Finding:
     try:
         open_store(cfg.storage.root).check()
     except MarlinError as error:
-        return Finding("storage", False, str(error))
-    return Finding("storage", True, cfg.storage.root)
+        return Finding("storage", "missing", str(error))
+    return Finding("storage", "ok", cfg.storage.root)
+
+
+def _state(good: bool) -> Literal["ok", "missing"]:
+    return "ok" if good else "missing"

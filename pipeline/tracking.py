@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _KEY = "mlflow.json"
 _MAX_PARAM = 500  # MLflow refuses longer values on some backends
+_MAX_BATCH = 100  # and more parameters in one request
+# MLflow repeats a request for minutes: right for a server that went away, not for one that never was there.
+_FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _log = logging.getLogger(__name__)
 
 
@@ -38,8 +42,11 @@ class Tracker:
     ) -> None:
         import mlflow
 
-        mlflow.flush_async_logging()
-        self._client.set_terminated(self.run_id, "FINISHED" if error is None else "FAILED")
+        try:
+            mlflow.flush_async_logging()
+            self._client.set_terminated(self.run_id, "FINISHED" if error is None else "FAILED")
+        except mlflow.MlflowException as lost:
+            _log.warning("MLflow at %s no longer answers, its last values are lost: %s", self.uri, _one_line(lost))
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue values of one step; returns at once."""
@@ -51,10 +58,12 @@ class Tracker:
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters that the run does not have yet; MLflow's are write-once."""
+        from mlflow.entities import Param
+
         known = self._client.get_run(self.run_id).data.params
-        for name, value in values.items():
-            if name not in known:
-                self._client.log_param(self.run_id, name, str(value)[:_MAX_PARAM])
+        new = [Param(name, str(value)[:_MAX_PARAM]) for name, value in values.items() if name not in known]
+        for first in range(0, len(new), _MAX_BATCH):
+            self._client.log_batch(self.run_id, params=new[first : first + _MAX_BATCH])
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Attach a file to the run."""
@@ -79,19 +88,24 @@ def open_tracker(cfg: Config, run: Store) -> Tracker:
         tracker = Tracker(client, uri, run_id)
         tracker.log_params(flatten(cfg.model_dump(mode="json")))
     except MlflowException as error:
-        raise MarlinError(f"MLflow at {uri}: {str(error).splitlines()[0]}; check tracking.uri") from None
+        raise _unusable(uri, error) from None
     return tracker
 
 
 def metric_history(cfg: Config, run: Store, name: str) -> list[tuple[int, float]]:
     """Values of a metric by step; a step that was trained twice counts with its last value."""
-    client, _ = _client(cfg)
     try:
         run_id = json.loads(run.read(_KEY))["run_id"]
     except NotFound:
         return []
-    last = {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
-    return sorted(last.items())
+    client, uri = _client(cfg)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        history = client.get_metric_history(run_id, name)  # in the order in which it was logged
+    except MlflowException as error:
+        raise _unusable(uri, error) from None
+    return sorted({metric.step: metric.value for metric in history}.items())
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -108,9 +122,33 @@ def _client(cfg: Config) -> "tuple[MlflowClient, str]":
 
     uri = tracking_uri(cfg)
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    return MlflowClient(tracking_uri=uri), uri
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MarlinError(
+                f"tracking.uri={uri}: can't make {folder}: {error.strerror}; choose another path"
+            ) from None
+    patience = {name: value for name, value in _FIRST_CONTACT.items() if name not in os.environ}
+    os.environ.update(patience)
+    try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except mlflow.MlflowException as error:
+        raise _unusable(uri, error) from None
+    finally:
+        for name in patience:
+            del os.environ[name]
+    return client, uri
+
+
+def _unusable(uri: str, error: Exception) -> MarlinError:
+    return MarlinError(f"MLflow at {uri}: {_one_line(error)}; check that it runs, and tracking.uri")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _start(client: "MlflowClient", cfg: Config, run: Store) -> str:

@@ -69,6 +69,7 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
         "train_micro_batch_size_per_gpu": cfg.micro_batch,
         "gradient_accumulation_steps": micro_batches,
         "steps_per_print": 0x7FFFFFFF,
+        "gradient_clipping": 0.0,  # DeepSpeed clips at 1.0 unless told; the paper does not clip
         "bf16": {"enabled": cfg.precision == "bf16"},
         "zero_optimization": {"stage": stage},
         "optimizer": {

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.load import dump_config
@@ -11,9 +13,18 @@ from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import dataset_store, run_store
-from train.status import Status, read_status, write_status
+from train.status import State, Status, read_status, write_status
 
 _SIGNALS = "SIGTERM,SIGINT,SIGUSR2"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the ranks ended, as the launcher saw it from outside."""
+
+    reason: str
+    stopped: bool = False
+    killed: bool = False
 
 
 def run_training(cfg: Config) -> Status:
@@ -27,13 +38,20 @@ def run_training(cfg: Config) -> Status:
     before = read_status(run)
     if before is not None and _finished(cfg, before):
         return before
+    step = 0 if before is None else before.step
+    if os.environ.get("RANK", "0") == "0":
+        write_status(run, Status("running", step))
     if "RANK" in os.environ or cfg.train.launcher == "none":
         from train.worker import train_here
 
         return _outcome(train_here(cfg))
-    write_status(run, Status("failed", 0 if before is None else before.step, "the training did not start"))
-    _launch(cfg)
-    return _outcome(read_status(run))
+    ended = _launch(cfg)
+    status = read_status(run) or Status("running", step)
+    if ended is not None and (status.state == "running" or (status.state == "failed" and ended.killed)):
+        state: State = "resumable" if ended.stopped else "failed"
+        status = Status(state, status.step, ended.reason)
+        write_status(run, status)
+    return _outcome(status)
 
 
 def _finished(cfg: Config, status: Status) -> bool:
@@ -46,8 +64,12 @@ def _finished(cfg: Config, status: Status) -> bool:
     return status.step >= total_steps(cfg, load_dataset(dataset_store(cfg)))
 
 
-def _launch(cfg: Config) -> None:
-    """Run torchrun in this process; it passes signals on and waits for the ranks to save."""
+def _launch(cfg: Config) -> Ending | None:
+    """Run torchrun in this process; it passes signals on and waits for the ranks to save.
+
+    Returns:
+        How it ended where it did not end well; ranks that could still speak say it better in the run's status.
+    """
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -64,16 +86,30 @@ def _launch(cfg: Config) -> None:
         arguments += [f"--shutdown-timeout={cfg.train.grace}", "--module", "train.worker", str(path)]
         try:
             torchrun.run(torchrun.parse_args(arguments))  # type: ignore[no-untyped-call]
-        except (ChildFailedError, SignalException):
-            pass  # how the ranks ended stands in the run's status
+        except SignalException:
+            return Ending("stopped by a signal before a rank could save", stopped=True)
+        except ChildFailedError as error:
+            return _diagnose({rank: failure.exitcode for rank, failure in error.failures.items()})
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+    return None
 
 
-def _outcome(status: Status | None) -> Status:
-    if status is None or status.state == "running":
-        raise MarlinError("a training process died without a word (out of memory?); the next start continues the run")
+def _diagnose(exit_codes: Mapping[int, int]) -> Ending:
+    """What is to be said of ranks that failed; a killed one is the cause of its peers' broken connections."""
+    for rank, code in sorted(exit_codes.items()):
+        if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            name = signal.Signals(-code).name
+            hint = " (out of memory?)" if name == "SIGKILL" else ""
+            return Ending(f"rank {rank} died of {name}{hint}; the next start continues the run", killed=True)
+    rank, code = min(exit_codes.items())
+    return Ending(f"rank {rank} ended with exit status {code} before it could say why; the next start continues")
+
+
+def _outcome(status: Status) -> Status:
+    if status.state == "running":
+        raise MarlinError("the training ended without a word; the next start continues the run")
     if status.state == "resumable":
         raise StoppedEarly(f"stopped after step {status.step}, state published: the same command continues")
     if status.state == "failed":

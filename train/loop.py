@@ -48,26 +48,31 @@ class Trainer:
     def __init__(self, cfg: Config, world: World) -> None:
         self.cfg = cfg
         self.world = world
-        self._exit = ExitStack()
+        with ExitStack() as on_error:  # what was opened is closed again when a later line fails
+            self._open(on_error)
+            self._exit = on_error.pop_all()
+
+    def _open(self, on_exit: ExitStack) -> None:
+        cfg, world = self.cfg, self.world
         self.run = run_store(cfg)
         self.data = dataset_store(cfg)
         self.dataset = load_dataset(self.data) if cfg.data.source == "shards" else None
         self.micro_batches = accumulation(cfg, world.size)
         self.total = total_steps(cfg, self.dataset)
-        self.stop = self._exit.enter_context(StopFlag())
+        self.stop = on_exit.enter_context(StopFlag())
         self.engines = _build_engines(cfg, self.micro_batches)
         self.masker = Masker(cfg, geometry_of(cfg), world.device)
         self.stepper = Stepper(cfg, self.engines["generator"], self.engines.get("critic"))
         scratch = _scratch(cfg, self.run.url, world)
-        self._exit.callback(shutil.rmtree, scratch, ignore_errors=True)
+        on_exit.callback(shutil.rmtree, scratch, ignore_errors=True)
         self.publisher = Publisher(self.run, scratch, world, cfg.train.keep_last, cfg.train.grace)
-        self._exit.callback(self.publisher.close)
-        self.tracker = self._exit.enter_context(open_tracker(cfg, self.run)) if world.leads else None
+        on_exit.callback(self.publisher.close)
+        self.tracker = on_exit.enter_context(open_tracker(cfg, self.run)) if world.leads else None
         self.info = describe(cfg, self.dataset.identity if self.dataset else "synthetic", world)
         self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
         self.saved = self.done
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
-        self._exit.callback(self.log.close)
+        on_exit.callback(self.log.close)
 
     def __enter__(self) -> "Trainer":
         return self

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import distributed
 
-from pipeline.checkpoints import Checkpoint, delete_checkpoint, list_checkpoints, publish_checkpoint, step_name
+from pipeline.checkpoints import delete_checkpoint, list_checkpoints, list_revisions, publish_checkpoint, step_name
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry, sha256_file, to_json
@@ -92,9 +92,11 @@ class Publisher:
         return received
 
     def _retire(self) -> None:
-        published: list[Checkpoint] = list_checkpoints(self._run)
-        for checkpoint in published[: -self._keep]:
-            delete_checkpoint(self._run, checkpoint)
+        """Withdraw what is too old, and revisions that a later one of the same step replaced."""
+        kept = {checkpoint.name for checkpoint in list_checkpoints(self._run)[-self._keep :]}
+        for checkpoint in list_revisions(self._run):
+            if checkpoint.name not in kept:
+                delete_checkpoint(self._run, checkpoint)
 
 
 def _receipt(prefix: str, rank: int) -> str:

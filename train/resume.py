@@ -41,7 +41,8 @@ def resume(
     """
     for checkpoint in reversed(list_checkpoints(run)):
         _check_belongs(cfg, run, checkpoint, mine)
-        directory = scratch / "resume"
+        # One folder a node, even where nodes share the scratch file system.
+        directory = scratch / f"resume-{world.rank - world.local_rank}"
         if not _all_agree(_fetched(run, checkpoint, directory, world), world):
             continue
         load_state(directory, engines)

@@ -6,10 +6,11 @@ import sys
 
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config
-from pipeline.errors import MarlinError, UsageError
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import run_store
 from pipeline.log import setup_logging
-from train.status import Status, write_status
+from pipeline.storage import Store
+from train.status import State, Status, read_status, write_status
 from train.stop import EXIT_RESUMABLE
 
 _log = logging.getLogger(__name__)
@@ -29,15 +30,23 @@ def train_here(cfg: Config) -> Status:
 
     if cfg.launch.threads is not None:
         torch.set_num_threads(cfg.launch.threads)
-    step = 0
+    trainer: Trainer | None = None
     try:
         with Trainer(cfg, join_world()) as trainer:
-            step = trainer.done
             return trainer.train()
     except Exception as error:
-        reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {_first_line(error)}"
-        write_status(run_store(cfg), Status("failed", step, reason, usage=isinstance(error, UsageError)))
+        _report(run_store(cfg), error, trainer.done if trainer else 0)
         raise
+
+
+def _report(run: Store, error: Exception, step: int) -> None:
+    """Say in the run's status why it ended, unless another rank did: the first error is the cause of the others."""
+    before = read_status(run)
+    if before is not None and before.state == "failed":
+        return
+    reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {_first_line(error)}"
+    state: State = "resumable" if isinstance(error, StoppedEarly) else "failed"
+    write_status(run, Status(state, step, reason, usage=isinstance(error, UsageError)))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,33 +1,17 @@
 """Fixtures of the preprocessing tests: drawn videos made on the spot, and real ones from the pinned samples."""
 
-import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_videos import write_video
-from s3_server import S3Server, run_s3_server
 
-from pipeline.assets import pull_models, pull_samples
 from pipeline.config.schema import Config, CorpusConfig, DataConfig, PreprocessConfig, StorageConfig, TrainConfig
 from preprocess.models import Networks, load_networks, model_files
 from preprocess.video import read_frames
 
 MakeConfig = Callable[..., Config]
-
-
-@pytest.fixture(scope="session")
-def samples() -> dict[str, Path]:
-    """The pinned sample videos; fetched if they are missing, and the test fails if they can't be."""
-    return pull_samples(progress=False)
-
-
-@pytest.fixture(scope="session")
-def models() -> dict[str, Path]:
-    """The pinned network files; fetched if they are missing, and the test fails if they can't be."""
-    return pull_models(progress=False)
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +43,3 @@ def make_config(tmp_path: Path) -> MakeConfig:
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server, started by the first test that needs it."""
-    with run_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh prefix on the server, and this test's environment pointing there."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{s3_server.bucket}/{uuid.uuid4().hex}"

@@ -1,9 +1,10 @@
 """A small drawn dataset on disk, and configurations that read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import torch
 from drawn import TRACKS, Drawn, MakeConfig
 from synthetic import write_dataset
 
@@ -18,6 +19,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     store = open_store(str(tmp_path_factory.mktemp("drawn")))
     write_dataset(store, TRACKS, size=32, patch=8, label_maps=False)
     return Drawn(load_dataset(store), store)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of arithmetic: fastest for tiny networks, and the same sums on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

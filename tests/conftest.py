@@ -1,0 +1,40 @@
+"""Fixtures that several rooms share: a real S3 server and the pinned model files and sample videos."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3_server import S3Server, run_s3_server
+
+from pipeline.assets import pull_models, pull_samples
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[str, Path]:
+    """The pinned sample videos; fetched if they are missing, and the test fails if they can't be."""
+    return pull_samples(progress=False)
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, Path]:
+    """The pinned network files; fetched if they are missing, and the test fails if they can't be."""
+    return pull_models(progress=False)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, started by the first test that needs it."""
+    with run_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh prefix on the server, and this test's environment pointing there with all rights."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{uuid.uuid4().hex}"

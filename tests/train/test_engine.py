@@ -1,0 +1,83 @@
+"""Engines: what they are told to do, and weights that are changed from outside stay changed."""
+
+from typing import Any
+
+import pytest
+import torch
+from drawn import MakeConfig
+from torch import Tensor, nn
+
+from train.engine import (
+    World,
+    full_parameters,
+    join_world,
+    make_engine,
+    mean_over_ranks,
+    set_learning_rate,
+    update_parameters,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STAGES = pytest.mark.parametrize("stage", [0, 1, 2, 3])
+
+
+def linear_engine(make_config: MakeConfig, stage: int, precision: str = "fp32", **train: Any) -> Any:
+    join_world()
+    torch.manual_seed(0)
+    cfg = make_config(
+        train={"global_batch": 4, "micro_batch": 4, "zero_stage": max(stage, 1), "precision": precision, **train}
+    )
+    return make_engine(nn.Linear(3, 2), cfg.train, 1, stage)
+
+
+def step(engine: Any, inputs: Tensor) -> None:
+    engine.backward(engine(inputs).float().square().mean())
+    engine.step()
+
+
+@STAGES
+def test_gradients_are_not_clipped(make_config: MakeConfig, stage: int) -> None:
+    """The paper does not clip, DeepSpeed does by default: a second gradient 1000 times the first must count whole."""
+    engine = linear_engine(make_config, stage)
+    plain = nn.Linear(3, 2)
+    plain.load_state_dict(full_parameters(engine))
+    rule = torch.optim.AdamW(plain.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    set_learning_rate(engine, 0.01)
+    for scale in (1.0, 30.0, 1.0):
+        inputs = torch.full((4, 3), scale)
+        step(engine, inputs)
+        rule.zero_grad()
+        plain(inputs).square().mean().backward()
+        rule.step()
+    for name, value in full_parameters(engine).items():
+        torch.testing.assert_close(value, plain.state_dict()[name])
+
+
+@STAGES
+def test_the_learning_rate_is_the_one_set_last(make_config: MakeConfig, stage: int) -> None:
+    engine = linear_engine(make_config, stage)
+    before = full_parameters(engine)
+    set_learning_rate(engine, 0.0)
+    step(engine, torch.ones(4, 3))
+    for name, value in full_parameters(engine).items():
+        assert torch.equal(value, before[name])
+    set_learning_rate(engine, 0.5)
+    step(engine, torch.ones(4, 3))
+    assert max(float((value - before[name]).abs().max()) for name, value in full_parameters(engine).items()) > 0.1
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "fp32"), (1, "bf16"), (2, "fp32")])
+def test_changed_parameters_stay_changed(make_config: MakeConfig, stage: int, precision: str) -> None:
+    engine = linear_engine(make_config, stage, precision)
+    inputs = torch.ones(4, 3, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    set_learning_rate(engine, 1e-4)
+    step(engine, inputs)
+    update_parameters(engine, lambda weight: torch.full_like(weight, 0.25))
+    step(engine, inputs)
+    for value in full_parameters(engine).values():
+        torch.testing.assert_close(value, torch.full_like(value, 0.25), atol=1e-3, rtol=0)
+
+
+def test_the_mean_over_one_rank_is_the_value() -> None:
+    values = {"a": torch.tensor(1.5)}
+    assert mean_over_ranks(values, World(0, 1, 0, torch.device("cpu"))) == values

@@ -1,0 +1,226 @@
+"""The update of both networks: the paper's algorithm 2 written plainly must give the same weights."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from drawn import MakeConfig
+from torch import Tensor, nn
+
+from pipeline.config.schema import Config, CriticConfig
+from train.engine import full_parameters, join_world, make_engine, set_learning_rate
+from train.model import Critic, Geometry, MaskedAutoencoder
+from train.objective import adversarial_loss, critic_loss, gradient_penalty, reconstruction_loss
+from train.sizes import ViTSize
+from train.step import Masked, Stepper
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+GEOMETRY = Geometry(frames=4, size=16, patch=8)
+STEPS = 4
+RATE = 1e-3
+CLIPS = 4
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Networks and clips in 64 bits.
+
+    A unit of the critic that is active everywhere has a bias whose gradient cancels to rounding noise, and AdamW makes
+    whole steps of noise: in 32 bits two correct orders of summation would part there.
+    """
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def networks() -> tuple[MaskedAutoencoder, Critic]:
+    torch.manual_seed(3)
+    pair = MaskedAutoencoder(GEOMETRY, ViTSize(32, 2, 2), ViTSize(16, 1, 2)), Critic(GEOMETRY.cube, 32)
+    return pair[0].to(torch.get_default_dtype()), pair[1]
+
+
+def random_masked(seed: int, clips: int) -> Masked:
+    dice = torch.Generator().manual_seed(seed)
+    cubes = torch.rand(clips, GEOMETRY.tokens, GEOMETRY.cube, generator=dice)
+    order = torch.rand(clips, GEOMETRY.tokens, generator=dice).argsort(1)
+    visible, hidden = order[:, :2].sort(1)[0], order[:, 2:].sort(1)[0]
+    target = cubes.gather(1, hidden[..., None].expand(-1, -1, GEOMETRY.cube))
+    return Masked(cubes, visible, hidden, target)
+
+
+def batches_of(step: int, accumulation: int) -> list[Masked]:
+    return [random_masked(100 * step + index, CLIPS // accumulation) for index in range(accumulation)]
+
+
+def algorithm_2(
+    generator: nn.Module, critic: nn.Module, cfg: CriticConfig, steps: Sequence[Sequence[Masked]]
+) -> list[float]:
+    """Two passes of the generator, one whole batch a step, plain AdamW: no engine, no sharing. Returns the MSEs."""
+    rules = [
+        torch.optim.AdamW(m.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0) for m in (generator, critic)
+    ]
+    history = []
+    for parts in steps:
+        whole = Masked(*(torch.cat([getattr(part, name) for part in parts]) for name in Masked.__dataclass_fields__))
+        inputs = whole.cubes_BNP, whole.visible_BV, whole.hidden_BM
+        for _ in range(cfg.steps if cfg.weight else 0):
+            fake = generator(*inputs).detach()
+            rules[1].zero_grad()
+            critic_loss(critic(whole.target_BMP), critic(fake)).backward()
+            rules[1].step()
+            if cfg.lipschitz == "clip":
+                for weight in critic.parameters():
+                    weight.data.clamp_(-cfg.clip, cfg.clip)
+        predicted = generator(*inputs)
+        mse = reconstruction_loss(predicted, whole.target_BMP)
+        rules[0].zero_grad()
+        (mse + cfg.weight * adversarial_loss(critic(predicted))).backward()
+        rules[0].step()
+        history.append(mse.item())
+    return history
+
+
+def configure(make_config: MakeConfig, critic: dict[str, Any], accumulation: int) -> Config:
+    train = {"global_batch": CLIPS, "micro_batch": CLIPS // accumulation}
+    cfg = make_config(train=train)
+    return cfg.model_copy(update={"critic": CriticConfig(**critic)})
+
+
+def build(cfg: Config, accumulation: int, stage: int) -> tuple[Stepper, Any, Any]:
+    join_world()
+    generator, critic = networks()
+    engines = [make_engine(m, cfg.train, accumulation, s) for m, s in ((generator, stage), (critic, min(stage, 1)))]
+    for engine in engines:
+        set_learning_rate(engine, RATE)
+    return Stepper(cfg, engines[0], engines[1] if cfg.critic.weight else None), *engines
+
+
+# Losses are computed in 32 bits even then, and AdamW magnifies what that leaves in gradients near zero. One update
+# moves a weight by RATE, twenty times the tolerance; clipped gradients, say, would show with six times the tolerance.
+def assert_same(got: dict[str, Tensor], expected: nn.Module) -> None:
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(
+            got[name], parameter.detach().float(), atol=5e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize(("stage", "accumulation"), [(1, 1), (1, 2), (1, 4), (2, 2), (3, 1), (3, 2)])
+@pytest.mark.usefixtures("double")
+def test_equals_the_plain_two_pass_algorithm(make_config: MakeConfig, stage: int, accumulation: int) -> None:
+    cfg = configure(make_config, {"weight": 0.5}, accumulation)
+    stepper, generator, critic = build(cfg, accumulation, stage)
+    plain = networks()
+    steps = [batches_of(step, accumulation) for step in range(STEPS)]
+    expected = algorithm_2(*plain, cfg.critic, steps)
+    losses = [stepper(parts, step)["train/mse"].item() for step, parts in enumerate(steps)]
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert_same(full_parameters(generator), plain[0])
+    assert_same(full_parameters(critic), plain[1])
+
+
+def test_equals_the_plain_algorithm_without_sharding(make_config: MakeConfig) -> None:
+    """ZeRO stage 0 takes no 64 bits; with one micro batch the sums have the same order."""
+    cfg = configure(make_config, {"weight": 0.5}, 1)
+    stepper, generator, critic = build(cfg, 1, 0)
+    plain, steps = networks(), [batches_of(step, 1) for step in range(STEPS)]
+    algorithm_2(*plain, cfg.critic, steps)
+    for step, parts in enumerate(steps):
+        stepper(parts, step)
+    assert_same(full_parameters(generator), plain[0])
+    assert_same(full_parameters(critic), plain[1])
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    "critic",
+    [
+        {"weight": 0.5, "steps": 3},
+        {"weight": 0.5, "lipschitz": "clip", "clip": 0.02, "steps": 2},
+        {"weight": 0.0},
+    ],
+    ids=["three critic steps", "clipped", "no critic"],
+)
+def test_variants_equal_the_plain_algorithm(make_config: MakeConfig, critic: dict[str, Any], accumulation: int) -> None:
+    cfg = configure(make_config, critic, accumulation)
+    stepper, generator, engine = build(cfg, accumulation, 1)
+    plain = networks()
+    steps = [batches_of(step, accumulation) for step in range(STEPS)]
+    algorithm_2(*plain, cfg.critic, steps)
+    for step, parts in enumerate(steps):
+        stepper(parts, step)
+    assert_same(full_parameters(generator), plain[0])
+    assert_same(full_parameters(engine), plain[1])
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "fp32"), (1, "bf16")])
+def test_clipping_bounds_the_weights_after_every_update(make_config: MakeConfig, stage: int, precision: str) -> None:
+    cfg = configure(make_config, {"weight": 0.5, "lipschitz": "clip", "clip": 0.01}, 1)
+    cfg = cfg.model_copy(update={"train": cfg.train.model_copy(update={"precision": precision})})
+    stepper, _, critic = build(cfg, 1, stage)
+    for step in range(STEPS):
+        parts = batches_of(step, 1)
+        if precision == "bf16":
+            parts = [Masked(p.cubes_BNP.bfloat16(), p.visible_BV, p.hidden_BM, p.target_BMP) for p in parts]
+        stepper(parts, step)
+        for weights in (full_parameters(critic), dict(critic.module.named_parameters())):
+            assert max(value.detach().abs().max().item() for value in weights.values()) <= 0.01 * (1 + 2**-8)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_gradient_penalty_pulls_the_critic_towards_slope_one(make_config: MakeConfig, stage: int) -> None:
+    cfg = configure(make_config, {"weight": 0.1, "lipschitz": "gradient-penalty", "penalty": 10.0, "steps": 5}, 1)
+    stepper, _, critic = build(cfg, 1, stage)
+    parts = batches_of(0, 1)
+
+    def penalty() -> float:
+        real, fake = parts[0].target_BMP, torch.zeros_like(parts[0].target_BMP)
+        return float(gradient_penalty(critic.module, real, fake, torch.full(real.shape[:2], 0.5)).detach())
+
+    before = penalty()
+    for step in range(40):
+        stepper(parts, step)
+    assert penalty() < before / 2
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_generator_update_leaves_the_critic_alone(make_config: MakeConfig, stage: int) -> None:
+    cfg = configure(make_config, {"weight": 0.5}, 1)
+    stepper, _, critic = build(cfg, 1, stage)
+    set_learning_rate(critic, 0.0)  # whatever moves it now is not its own update
+    before = deepcopy(full_parameters(critic))
+    for step in range(2):
+        stepper(batches_of(step, 1), step)
+        assert all(parameter.grad is None or not parameter.grad.any() for parameter in critic.module.parameters())
+        assert all(parameter.requires_grad for parameter in critic.module.parameters())
+    for name, value in full_parameters(critic).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_metrics_are_the_means_of_the_update(make_config: MakeConfig) -> None:
+    cfg = configure(make_config, {"weight": 0.5}, 2)
+    stepper, generator, critic = build(cfg, 2, 0)
+    parts = batches_of(0, 2)
+    with torch.no_grad():
+        fakes = [generator.module(p.cubes_BNP, p.visible_BV, p.hidden_BM) for p in parts]
+        scores = [
+            critic.module(fake).mean() - critic.module(p.target_BMP).mean()
+            for fake, p in zip(fakes, parts, strict=True)
+        ]
+        mse = torch.stack([(fake - p.target_BMP).square().mean() for fake, p in zip(fakes, parts, strict=True)]).mean()
+    got = stepper(parts, 0)
+    assert got["train/critic_loss"].item() == pytest.approx(torch.stack(scores).mean().item(), rel=1e-5)
+    assert got["train/wasserstein"].item() == -got["train/critic_loss"].item()
+    assert got["train/mse"].item() == pytest.approx(mse.item(), rel=1e-5)
+    assert got["train/loss"].item() == pytest.approx(
+        got["train/mse"].item() + got["train/generator_adv"].item(), rel=1e-5
+    )
+
+
+def test_without_a_critic_there_are_no_critic_metrics(make_config: MakeConfig) -> None:
+    cfg = configure(make_config, {"weight": 0.0}, 1)
+    got = build(cfg, 1, 1)[0](batches_of(0, 1), 0)
+    assert set(got) == {"train/loss", "train/mse"}
+    assert got["train/loss"].item() == got["train/mse"].item()

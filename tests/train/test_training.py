@@ -1,0 +1,309 @@
+"""Training runs on a drawn dataset: golden losses, published checkpoints, and continuing after every kind of end."""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from drawn import Drawn
+from drawn_runs import small_config
+from training import marlin, signal_at, start_marlin, weights, write_config
+
+from pipeline.checkpoints import list_checkpoints
+from pipeline.config.schema import Config
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
+from pipeline.layout import run_store
+from pipeline.tracking import metric_history
+from train.export import load_model
+from train.launch import run_training
+from train.status import read_status
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+MakeTraining = Callable[..., Config]
+
+# The first losses of seed 0. A change that claims to change no mathematics leaves them as they are.
+GOLDEN_MSE = [0.804108, 0.640952, 0.544730, 0.475456, 0.448318]
+GOLDEN_CRITIC = [0.970606, -0.018219, -0.102998, -0.142827, -0.163255]
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all runs: creating its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def training(tmp_path: Path, drawn: Drawn, tracking_uri: str) -> MakeTraining:
+    """Configurations of small runs in this process; each name has its own folder."""
+
+    def make(name: str, *overrides: str) -> Config:
+        small = [
+            f"run.name={name}",
+            f"data.dataset='{drawn.store.url}'",
+            f"tracking.uri={tracking_uri}",
+            f"launch.scratch='{tmp_path / 'scratch'}'",
+            "launch.threads=1",
+            "train.launcher=none",
+            "train.steps=6",
+            "train.checkpoint_every=2",
+            "train.global_batch=4",
+            "train.micro_batch=4",
+            "train.val_clips=0",
+            "train.keep_last=10",
+            *("train.base_lr=0.032", "train.min_lr=0.0032", "train.warmup=0.1"),  # whatever suits the demo
+        ]
+        return small_config(tmp_path / "storage", *small, *overrides)
+
+    return make
+
+
+def interrupted(cfg: Config, monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    with monkeypatch.context() as patch:
+        signal_at(patch, step, number)
+        with pytest.raises(StoppedEarly, match=f"stopped after step {step},"):
+            run_training(cfg)
+
+
+def test_golden_losses(training: MakeTraining) -> None:
+    cfg = training("golden", "train.steps=5", "train.checkpoint_every=5", "train.zero_stage=0")
+    run_training(cfg)
+    for name, golden in (("train/mse", GOLDEN_MSE), ("train/critic_loss", GOLDEN_CRITIC)):
+        history = metric_history(cfg, run_store(cfg), name)
+        assert [step for step, _ in history] == [1, 2, 3, 4, 5]
+        assert [value for _, value in history] == pytest.approx(golden, rel=2e-3), name
+
+
+def test_a_run_publishes_what_others_need(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("whole", "train.steps=3", "train.val_clips=4", "train.val_every=2")
+    status = run_training(cfg)
+    run = run_store(cfg)
+    assert (status.state, status.step) == ("done", 3)
+    assert read_status(run) == status
+    published = list_checkpoints(run)
+    assert [checkpoint.name for checkpoint in published] == ["step-00000002.r0", "step-00000003.r0"]
+    assert published[-1].info["samples"] == 12
+    assert published[-1].info["mlflow_run_id"] == json.loads(run.read("mlflow.json"))["run_id"]
+    assert not any(entry.name.endswith(".py") for entry in published[-1].files)
+    weights(cfg, tmp_path / "fetched")
+    (tmp_path / "fetched" / "config.yaml").write_bytes(run.read(f"{published[-1].prefix}/config.yaml"))
+    model, saved = load_model(tmp_path / "fetched")
+    assert saved == cfg
+    assert not model.training
+    assert [step for step, _ in metric_history(cfg, run, "val/mse")] == [2, 3]
+    assert not list((tmp_path / "scratch").rglob("*.safetensors"))
+    assert run_training(cfg) == status  # done: returns at once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (3, "bf16")]
+)
+def test_a_stopped_run_continues_bit_for_bit(
+    training: MakeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, precision: str
+) -> None:
+    settings = (f"train.zero_stage={stage}", f"train.precision={precision}", "train.checkpoint_every=100")
+    whole, parts = training("whole", *settings), training("parts", *settings)
+    run_training(whole)
+    interrupted(parts, monkeypatch, 3)
+    assert read_status(run_store(parts)).state == "resumable"  # type: ignore[union-attr]
+    assert [checkpoint.step for checkpoint in list_checkpoints(run_store(parts))] == [3]
+    run_training(parts)
+    assert weights(parts, tmp_path / "b") == weights(whole, tmp_path / "a")
+    for name in ("train/mse", "train/critic_loss", "train/lr"):
+        assert metric_history(parts, run_store(parts), name) == metric_history(whole, run_store(whole), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("critic", ["critic.weight=0", "critic.steps=2", "critic.lipschitz=clip"])
+def test_variants_of_the_critic_train(training: MakeTraining, critic: str) -> None:
+    cfg = training("variant", critic, "train.steps=2", "train.micro_batch=2")
+    assert run_training(cfg).state == "done"
+    names = {entry.name for entry in list_checkpoints(run_store(cfg))[-1].files}
+    assert ("critic.safetensors" in names) == (critic != "critic.weight=0")
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_skipped_and_published_again(
+    training: MakeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = training("damaged", "train.keep_last=2")
+    interrupted(cfg, monkeypatch, 4)
+    newest = list_checkpoints(run_store(cfg))[-1]
+    path = run_store(cfg).local_path(f"{newest.prefix}/critic.safetensors")
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    expected = weights(cfg, tmp_path / "two", step=2)
+    with caplog.at_level(logging.WARNING):
+        interrupted(cfg, monkeypatch, 4)
+    assert "skipping checkpoint step-00000004.r0" in caplog.text
+    assert "critic.safetensors is damaged" in caplog.text
+    assert [checkpoint.name for checkpoint in list_checkpoints(run_store(cfg))] == [
+        "step-00000002.r0",
+        "step-00000004.r1",
+    ]
+    assert weights(cfg, tmp_path / "two", step=2) == expected
+    assert not run_store(cfg).exists("checkpoints/step-00000004.r0.manifest.json")  # replaced, so withdrawn
+    run_training(cfg)
+    whole = training("undamaged")
+    run_training(whole)
+    assert weights(cfg, tmp_path / "a") == weights(whole, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.size=small", "was trained with model=tiny, this configuration has small"),
+        ("train.seed=1", "was trained with seed=0"),
+        ("train.global_batch=8", "was trained with global_batch=4"),
+        ("critic.weight=0", "was trained with critic=True"),
+    ],
+)
+def test_resuming_as_something_else_is_refused(
+    training: MakeTraining, monkeypatch: pytest.MonkeyPatch, change: str, message: str
+) -> None:
+    cfg = training("mine")
+    interrupted(cfg, monkeypatch, 1)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UsageError, match=message):
+        run_training(training("mine", change))
+    assert signal.getsignal(signal.SIGTERM) is handler  # nothing of the failed start is left
+    assert read_status(run_store(cfg)).usage  # type: ignore[union-attr]
+
+
+def test_retention_keeps_the_newest(training: MakeTraining) -> None:
+    cfg = training("kept", "train.keep_last=2", "train.checkpoint_every=1", "train.steps=4")
+    run_training(cfg)
+    published = list_checkpoints(run_store(cfg))
+    assert [checkpoint.step for checkpoint in published] == [3, 4]
+    kept = {checkpoint.prefix for checkpoint in published}
+    stored = [item.key for item in run_store(cfg).list("checkpoints/") if not item.key.endswith(".manifest.json")]
+    assert {key.rsplit("/", key.count("/") - 2)[0] for key in stored} == kept
+
+
+def test_an_unreachable_tracking_server_fails_in_one_line(training: MakeTraining) -> None:
+    with pytest.raises(MarlinError, match=r"MLflow at http://127\.0\.0\.1:1: .*check that it runs") as caught:
+        run_training(training("lost", "tracking.uri=http://127.0.0.1:1"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_that_does_not_fit_is_wrong_usage(training: MakeTraining) -> None:
+    cfg = training("unfit", "train.micro_batch=3")
+    with pytest.raises(UsageError, match=r"does not divide into train\.micro_batch=3"):
+        run_training(cfg)
+    assert not list_checkpoints(run_store(cfg))
+
+
+def test_a_missing_dataset_names_the_place(training: MakeTraining, tmp_path: Path) -> None:
+    with pytest.raises(MarlinError, match="nowhere"):
+        run_training(training("lost", f"data.dataset='{tmp_path / 'nowhere'}'"))
+
+
+@pytest.mark.slow
+def test_the_command_stops_on_a_signal_and_continues(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("cli", "train.launcher=torchrun", "train.steps=400", "train.checkpoint_every=400")
+    path = write_config(cfg, tmp_path / "cli.yaml")
+    with start_marlin(["--log", "json", "train", "-c", path]) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if json.loads(line).get("step") == 3:
+                break
+        os.killpg(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert "the same command continues" in err
+    assert "Traceback" not in err
+    status = read_status(run_store(cfg))
+    assert status is not None
+    assert status.state == "resumable"
+    assert status.step >= 3
+    assert [checkpoint.step for checkpoint in list_checkpoints(run_store(cfg))] == [status.step]
+    rest = marlin("train", "-c", path, f"train.steps={status.step + 2}")
+    assert rest.returncode == 0, rest.stderr
+    assert f"resumed from checkpoint step-{status.step:08d}.r0" in rest.stderr
+    assert f"trained {status.step + 2} steps" in rest.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_named_and_the_next_start_continues(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("killed", "train.launcher=torchrun", "train.steps=400", "train.checkpoint_every=2")
+    path = write_config(cfg, tmp_path / "killed.yaml")
+    with start_marlin(["--log", "json", "train", "-c", path]) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "published checkpoint" in json.loads(line)["message"]:
+                break
+        os.kill(_worker_of(process.pid), signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.splitlines()[-1] == "marlin: rank 0 died of SIGKILL (out of memory?); the next start continues the run"
+    step = list_checkpoints(run_store(cfg))[-1].step
+    rest = marlin("train", "-c", path, f"train.steps={step + 1}")
+    assert rest.returncode == 0, rest.stderr
+
+
+@pytest.mark.slow
+def test_a_signal_during_the_start_is_resumable(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("early", "train.launcher=torchrun")
+    path = write_config(cfg, tmp_path / "early.yaml")
+    with start_marlin(["train", "-c", path]) as process:
+        worker = 0
+        while not worker and process.poll() is None:
+            worker = _worker_of(process.pid)
+        os.kill(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert "Traceback" not in err
+    assert read_status(run_store(cfg)).state == "resumable"  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_user_errors_of_the_ranks_reach_the_user_in_one_line(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("wrong", "train.launcher=torchrun", "data.streams=3")
+    failed = marlin("train", "-c", write_config(cfg, tmp_path / "wrong.yaml"))
+    assert failed.returncode == 2, failed.stderr
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("marlin: ")]
+    assert len(lines) == 1
+    assert "data.streams=3" in lines[0]
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_compute_what_one_computes(training: MakeTraining, tmp_path: Path) -> None:
+    one = training("one", "train.steps=4", "train.micro_batch=2", "train.zero_stage=2")
+    two = training("two", "train.steps=4", "train.micro_batch=2", "train.zero_stage=2", "train.processes=2")
+    run_training(one)
+    path = write_config(
+        two.model_copy(update={"train": two.train.model_copy(update={"launcher": "torchrun"})}), tmp_path / "two.yaml"
+    )
+    finished = marlin("train", "-c", path)
+    assert finished.returncode == 0, finished.stderr
+    for name in ("train/mse", "train/critic_loss"):
+        alone = [value for _, value in metric_history(one, run_store(one), name)]
+        shared = [value for _, value in metric_history(two, run_store(two), name)]
+        assert shared == pytest.approx(alone, rel=1e-5), name
+    newest = list_checkpoints(run_store(two))[-1]
+    for rank in (0, 1):
+        assert any(f"rank_{rank}_" in entry.name for entry in newest.files)
+    again = marlin("train", "-c", path, "train.steps=5")
+    assert again.returncode == 0, again.stderr
+    assert "resumed from checkpoint step-00000004.r0" in again.stderr
+
+
+def _worker_of(launcher: int) -> int:
+    """Process id of the rank that a launcher started, 0 while there is none."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            command = (entry / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == launcher and b"train.worker" in command:
+            return int(entry.name)
+    return 0
