@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
@@ -82,11 +84,15 @@ def _launch(cfg: Config) -> Ending | None:
     with tempfile.TemporaryDirectory(prefix="marlin-") as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(dump_config(cfg), "utf-8")
-        arguments = ["--standalone", f"--nproc-per-node={cfg.train.processes}", f"--signals-to-handle={_SIGNALS}"]
-        arguments += [f"--shutdown-timeout={cfg.train.grace}", "--module", "train.worker", str(path)]
+        # The local address spares the ranks a look-up of this machine's name, which not every network can answer.
+        arguments = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={cfg.train.processes}"]
+        arguments += [f"--signals-to-handle={_SIGNALS}", f"--shutdown-timeout={cfg.train.grace}"]
+        arguments += [f"--log-dir={folder}/logs", "--module", "train.worker", str(path)]
         try:
             torchrun.run(torchrun.parse_args(arguments))  # type: ignore[no-untyped-call]
         except SignalException:
+            # A second signal cuts torchrun's own wait short; the ranks may still be saving.
+            psutil.wait_procs(psutil.Process().children(recursive=True), timeout=cfg.train.grace)
             return Ending("stopped by a signal before a rank could save", stopped=True)
         except ChildFailedError as error:
             return _diagnose({rank: failure.exitcode for rank, failure in error.failures.items()})
