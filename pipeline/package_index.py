@@ -1,5 +1,6 @@
 """Fetch one pinned file of a project from the user's Python package index, resumable, without running any of it."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -55,10 +56,14 @@ def index_url() -> str | None:
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if url := os.environ.get(name):
             return url
-    answer = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or None
+    # `pip config get` of older releases misses what PIP_CONFIG_FILE sets; `list` shows all that is in force.
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in answer.stdout.splitlines():
+        key, _, value = line.partition("=")
+        if key == "global.index-url":
+            return str(ast.literal_eval(value))
+    return None
 
 
 class _IndexLogin(AuthBase):

@@ -66,7 +66,7 @@ def exercise(cfg: Config, tmp_path: Path) -> None:
     assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id])
     assert (run.info.run_id, run.info.run_name, run.info.status) == (first, "demo", "FINISHED")
-    assert run.data.params["train.global_batch"] == "8"
+    assert run.data.params["train.global_batch"] == str(cfg.train.global_batch)
     assert run.data.params["data.mask.strategy"] == "fasking"
     (tmp_path / "page.txt").write_text("hello")
     with open_tracker(cfg, run_store(cfg)) as tracker:

@@ -53,7 +53,9 @@ def training(tmp_path: Path, drawn: Drawn, tracking_uri: str) -> MakeTraining:
             "train.micro_batch=4",
             "train.val_clips=0",
             "train.keep_last=10",
-            *("train.base_lr=0.032", "train.min_lr=0.0032", "train.warmup=0.1"),  # whatever suits the demo
+            # Pinned, whatever suits the demo.
+            *("train.base_lr=0.032", "train.min_lr=0.0032", "train.warmup=0.1"),
+            *("data.streams=4", "critic.lipschitz=clip"),
         ]
         return small_config(tmp_path / "storage", *small, *overrides)
 
