@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,18 @@ from train.model import MaskedAutoencoder
 
 _log = logging.getLogger(__name__)
 
-TASKS: Mapping[str, Callable[[TaskContext], dict[str, Any]]] = {
-    "track-probe": track_probe.run,
-    "reconstruction": reconstruction.run,
-}
+TASKS = {"track-probe": track_probe, "reconstruction": reconstruction}
+
+
+def check_tasks(cfg: Config) -> None:
+    """Whether the dataset can serve ``eval.tasks``, asked before hours of training.
+
+    Raises:
+        MarlinError: it can't; the message names the setting to change.
+    """
+    dataset = load_dataset(dataset_store(cfg))
+    for task in cfg.eval.tasks:
+        TASKS[task].check(dataset)
 
 
 def run_eval(cfg: Config, *, checkpoint: str | None = None, progress: bool = True) -> dict[str, dict[str, Any]]:
@@ -56,7 +64,7 @@ def run_eval(cfg: Config, *, checkpoint: str | None = None, progress: bool = Tru
             context = TaskContext(eval_config(cfg, trained), model, dataset, data, progress)
             for task in missing:
                 _log.info("evaluating %s: %s", chosen.name, task)
-                found = TASKS[task](context) | run_settings(cfg, dataset) | _identity(chosen)
+                found = TASKS[task].run(context) | run_settings(cfg, dataset) | _identity(chosen)
                 results[task] = published = publish_result(run, chosen, task, found)
                 tracker.log_metrics({f"eval/{task}/{k}": v for k, v in published["metrics"].items()}, chosen.step)
     return {task: result for task, result in results.items() if result is not None}

@@ -138,7 +138,8 @@ def held_out(dataset: Dataset) -> list[Sample]:
     samples = [sample for sample in dataset.samples if sample.split == "val"]
     if not samples:
         raise MarlinError(
-            f"dataset {dataset.url} has no held-out samples: preprocess with preprocess.holdout=0.25 and longer videos"
+            f"dataset {dataset.url} has no held-out samples: preprocess into another corpus.name with "
+            "preprocess.holdout (the end of each track) or preprocess.holdout_identities, or set eval.tasks=[]"
         )
     return samples
 

@@ -11,11 +11,12 @@ def run_stages(cfg: Config) -> dict[str, dict[str, Any]]:
     from preprocess.stage import run_preprocess
 
     run_preprocess(cfg)
+    from eval.job import check_tasks, run_eval
+
+    check_tasks(cfg)
     from train.launch import run_training
 
     run_training(cfg)
-    from eval.job import run_eval
-
     return run_eval(cfg)
 
 

@@ -18,7 +18,7 @@ from preprocess.corpora import Source
 from preprocess.crop import crop_matrix, extract
 from preprocess.models import Networks
 from preprocess.quarantine import BadSource
-from preprocess.runs import Run, cut_track
+from preprocess.runs import Run, cut_track, held_out_share
 from preprocess.sample import SampleBuilder, Style
 from preprocess.track import Track, Tracker
 from preprocess.video import Frame, Span, probe, read_frames
@@ -93,7 +93,7 @@ def find_faces(clip: Clip, cfg: PreprocessConfig, networks: Networks) -> Found:
     return Found(fps=fps, frames=frames, seconds=round(last - first + 1 / fps, 3), tracks=tracks)
 
 
-def plan_runs(found: Found, cfg: PreprocessConfig, stats: Stats) -> list[tuple[Track, Floats, Run]]:
+def plan_runs(found: Found, cfg: PreprocessConfig, holdout: float, stats: Stats) -> list[tuple[Track, Floats, Run]]:
     """Which runs of which tracks become samples, with the squares (n, 3) of their track.
 
     Raises:
@@ -109,7 +109,7 @@ def plan_runs(found: Found, cfg: PreprocessConfig, stats: Stats) -> list[tuple[T
             stats.drop("small", 1)
             continue
         runs, short = cut_track(
-            track.start, len(squares), clip=cfg.clip_frames, minimum=cfg.min_frames, holdout=cfg.holdout
+            track.start, len(squares), clip=cfg.clip_frames, minimum=cfg.min_frames, holdout=holdout
         )
         stats.drop("short", short)
         stats.tracks += bool(runs)
@@ -149,9 +149,10 @@ def make_samples(
         "labels": {},
     }
     style = Style(cfg.size, cfg.patch, cfg.jpeg_quality, cfg.label_maps)
+    chosen = plan_runs(found, cfg, held_out_share(clip.source.identity, cfg), stats)
     waiting = [
         _Job(track, squares, SampleBuilder(run, style, {**head, "key": _key(clip, track, run), "track": track.id}))
-        for track, squares, run in sorted(plan_runs(found, cfg, stats), key=lambda item: (item[2].start, item[0].id))
+        for track, squares, run in sorted(chosen, key=lambda item: (item[2].start, item[0].id))
     ]
     active: list[_Job] = []
     for frame in read_frames(clip.file, clip.span, cfg.fps):

@@ -34,7 +34,7 @@ def snippets(language: str) -> list[str]:
 def commands(program: str) -> Iterator[list[str]]:
     """Arguments of each call of a program in the README's shell snippets."""
     for snippet in snippets("sh"):
-        for line in snippet.splitlines():
+        for line in snippet.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words and words[0] == program:
                 yield words[1:]

@@ -137,6 +137,15 @@ def psnr(mse: float) -> float:
     return min(100.0, -10 * math.log10(max(mse, 1e-30)))
 
 
+def check(dataset: Dataset) -> None:
+    """Whether the dataset can serve this task.
+
+    Raises:
+        MarlinError: nothing is held out.
+    """
+    held_out(dataset)
+
+
 def run(context: TaskContext) -> dict[str, Any]:
     """Measure every held-out sample once.
 

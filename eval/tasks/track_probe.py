@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from eval.features import WindowFeatures, WindowSpec, extract, model_embedder, pixel_embedder
 from eval.sequences import frame_sequences, held_out
 from eval.tasks.context import TaskContext
+from pipeline.dataset import Dataset
 from pipeline.errors import MarlinError
 from train.export import geometry_of
 from train.model import MaskedAutoencoder, build_model
@@ -80,10 +81,9 @@ def run(context: TaskContext) -> dict[str, Any]:
     Raises:
         MarlinError: nothing is held out, or fewer than two tracks have both a training and a held-out part.
     """
-    held_out(context.dataset)
     cfg = context.cfg
     sequences = frame_sequences(context.dataset.samples)
-    classes, left_out = split_classes([(s.label, s.split) for s in sequences], context.dataset.url)
+    classes, left_out = check(context.dataset)
     spec = WindowSpec(cfg.data.frames, cfg.data.stride, cfg.eval.window_stride, cfg.eval.batch)
     embedders = {
         CHECKPOINT: model_embedder(context.model),
@@ -94,6 +94,16 @@ def run(context: TaskContext) -> dict[str, Any]:
     found = extract(context.store, kept, embedders, spec, context.progress)
     scores = {name: _score(found, name, classes, cfg.eval.seed) for name in embedders}
     return _result(found, scores, classes, left_out)
+
+
+def check(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Tracks that have both splits, and those that can't be asked for.
+
+    Raises:
+        MarlinError: nothing is held out, or fewer than two tracks have both a training and a held-out part.
+    """
+    held_out(dataset)
+    return split_classes([(s.label, s.split) for s in frame_sequences(dataset.samples)], dataset.url)
 
 
 def split_classes(parts: Sequence[tuple[str, str]], where: str) -> tuple[list[str], list[str]]:

@@ -66,6 +66,9 @@ class PreprocessConfig(Section):
     clip_frames: PositiveInt = Field(64, description="Frames of one sample.")
     min_frames: PositiveInt = Field(32, description="Shorter runs of frames are dropped and counted.")
     holdout: Share = Field(0.0, description="Last share of every track that becomes split 'val' instead of 'train'.")
+    holdout_identities: Share = Field(
+        0.0, description="Share of the identities held out whole as split 'val', by a stable hash of their names."
+    )
     label_maps: bool = Field(True, description="Also store full-resolution label maps (<key>.labels.png).")
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="JPEG quality of stored frames.")
     unit_sources: PositiveInt = Field(1, description="Sources of one unit of work.")

@@ -5,15 +5,14 @@ import logging
 from pathlib import Path
 
 import pytest
-from drawn_runs import MakeRun
-from synthetic import DrawnTrack
+from drawn_runs import MakeRun, small_config
+from synthetic import DrawnTrack, write_dataset
 
-import eval.job
-from eval.job import TASKS, run_eval
+from eval.job import TASKS, check_tasks, run_eval
 from eval.tasks.context import TaskContext
 from pipeline.checkpoints import list_checkpoints
 from pipeline.errors import MarlinError
-from pipeline.layout import run_store
+from pipeline.layout import dataset_store, run_store
 from pipeline.storage.manifest import to_json
 from pipeline.tracking import metric_history
 
@@ -29,7 +28,8 @@ def test_results_are_published_once_and_reused(make_run: MakeRun, monkeypatch: p
     def never(context: TaskContext) -> dict[str, object]:
         raise AssertionError("a finished task ran again")
 
-    monkeypatch.setattr("eval.job.TASKS", dict.fromkeys(TASKS, never))
+    for task in TASKS.values():
+        monkeypatch.setattr(task, "run", never)
     assert run_eval(cfg, progress=False) == first
     assert run.read(key) == stored
 
@@ -74,6 +74,14 @@ def test_reconstruction_repeats_exactly(make_run: MakeRun) -> None:
     assert run_eval(cfg, progress=False)["reconstruction"]["metrics"] == first["reconstruction"]["metrics"]
 
 
+def test_tasks_that_the_data_cannot_serve_are_refused_before_training(tmp_path: Path) -> None:
+    cfg = small_config(tmp_path)
+    write_dataset(dataset_store(cfg), [DrawnTrack("a.mp4", val=()), DrawnTrack("b.mp4", val=())])
+    with pytest.raises(MarlinError, match=r"no held-out samples: .* preprocess.holdout"):
+        check_tasks(cfg)
+    check_tasks(small_config(tmp_path, "eval.tasks=[]"))
+
+
 def test_a_faster_job_wins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = make_run("eval.tasks=[reconstruction]")
     theirs = {"schema": 1, "task": "reconstruction", "metrics": {"mse": 0.5}}
@@ -82,7 +90,7 @@ def test_a_faster_job_wins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -
         run_store(cfg).create("evals/step-00000020.r0/reconstruction.json", to_json(theirs))
         return {"metrics": {"mse": 0.25}}
 
-    monkeypatch.setattr(eval.job, "TASKS", {"reconstruction": overtaken})
+    monkeypatch.setattr(TASKS["reconstruction"], "run", overtaken)
     assert run_eval(cfg, progress=False) == {"reconstruction": theirs}
 
 

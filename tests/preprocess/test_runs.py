@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.runs import cut_track
+from pipeline.config.schema import PreprocessConfig
+from preprocess.runs import cut_track, held_out_share
 
 
 @given(
@@ -29,6 +30,15 @@ def test_runs_never_overlap_nor_straddle_the_split(
     # Nothing is lost but the counted remainders, each shorter than the minimum.
     assert short <= 2
     assert frames - len(taken) <= short * (minimum - 1)
+
+
+@given(names=st.lists(st.text(), min_size=200, max_size=200, unique=True), share=st.floats(0.2, 0.8))
+def test_held_out_identities_are_about_the_share_and_stay_held_out(names: list[str], share: float) -> None:
+    smaller, larger = (PreprocessConfig(holdout_identities=s, holdout=0.1) for s in (share, share + 0.1))
+    held = {name for name in names if held_out_share(name, smaller) == 1.0}
+    assert abs(len(held) - 200 * share) < 60
+    assert held <= {name for name in names if held_out_share(name, larger) == 1.0}
+    assert {held_out_share(name, smaller) for name in set(names) - held} == {0.1}
 
 
 def test_a_track_of_the_demo() -> None:
