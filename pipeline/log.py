@@ -55,3 +55,5 @@ def setup_logging(*, json_lines: bool | None = None, verbose: bool | None = None
     logging.basicConfig(level=logging.DEBUG if loud else logging.INFO, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.INFO if loud else logging.WARNING)
+    if not loud:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings of retries; the outcome is told once

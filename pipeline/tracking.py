@@ -144,7 +144,10 @@ def _client(cfg: Config) -> "tuple[MlflowClient, str]":
 
 
 def _unusable(uri: str, error: Exception) -> MarlinError:
-    return MarlinError(f"MLflow at {uri}: {_one_line(error)}; check that it runs, and tracking.uri")
+    text = _one_line(error)
+    if "Max retries exceeded" in text:
+        text = "no server answers"
+    return MarlinError(f"MLflow at {uri}: {text}; check that it runs, and tracking.uri")
 
 
 def _one_line(error: Exception) -> str:

@@ -135,10 +135,12 @@ def _explain(item: Mapping[str, Any]) -> str:
         return f"unknown key '{key}'{_nearest_key(location)}"
     if item["type"] == "missing":
         return f"'{key}' is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    given = item.get("input")
-    shown = f", not {json.dumps(given, default=str)[:60]}" if location and not isinstance(given, (dict, list)) else ""
-    return f"{key}: {message}{shown}" if key else message
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not key:
+        return message
+    if item["type"] == "value_error":  # our own words say what they may of the value, which can be a secret
+        return f"{key}: {message}"
+    return f"{key}: {message}, not {json.dumps(item['input'], default=str)[:60]}"
 
 
 def _nearest_key(location: Sequence[str]) -> str:

@@ -4,8 +4,9 @@
 """
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 def _no_switch(value: object) -> object:
@@ -172,6 +173,14 @@ class EvalConfig(Section):
 class TrackingConfig(Section):
     uri: str = Field("", description="MLflow tracking URI; empty: SQLite in <storage.root>, which must be local then.")
     experiment: str = Field("marlin", description="MLflow experiment.")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str) -> str:
+        # The configuration is stored with every dataset, checkpoint and result.
+        if urlsplit(uri).password:
+            raise ValueError("holds a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+        return uri
 
 
 class LaunchConfig(Section):

@@ -190,3 +190,9 @@ def test_a_missing_file_names_the_nearest_preset(tmp_path: Path) -> None:
 def test_sections_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config("demo").train.steps = 5  # type: ignore[misc]
+
+
+def test_a_password_in_the_tracking_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match=r"tracking\.uri: holds a password") as caught:
+        load_config("demo", ["tracking.uri=https://me:hunter2@mlflow.example.org"])
+    assert "hunter2" not in str(caught.value)
