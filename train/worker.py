@@ -1,7 +1,9 @@
 """One training process: what the launcher starts on each rank (`python -m train.worker CONFIG`)."""
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 
 from pipeline.config.load import load_config
@@ -14,6 +16,7 @@ from train.status import State, Status, read_status, write_status
 from train.stop import EXIT_RESUMABLE
 
 _log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def train_here(cfg: Config) -> Status:
@@ -53,9 +56,16 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "no message")
 
 
+def _die_with_launcher() -> None:
+    """Let Linux end this process when its launcher is killed: an orphan would train on beside the run's next start."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Exit status of this rank: 0 done, 75 stopped early, 1 or 2 as the error says."""
     setup_logging()
+    if sys.platform == "linux":
+        _die_with_launcher()
     try:
         status = train_here(load_config(sys.argv[1]))
     except MarlinError as error:

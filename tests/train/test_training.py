@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from drawn import Drawn
 from drawn_runs import small_config
@@ -246,6 +247,23 @@ def test_a_killed_rank_is_named_and_the_next_start_continues(training: MakeTrain
     step = list_checkpoints(run_store(cfg))[-1].step
     rest = marlin("train", "-c", path, f"train.steps={step + 1}")
     assert rest.returncode == 0, rest.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_takes_its_ranks_with_it(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("orphan", "train.launcher=torchrun", "train.steps=100000")
+    path = write_config(cfg, tmp_path / "orphan.yaml")
+    with start_marlin(["--log", "json", "train", "-c", path]) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "published checkpoint" in json.loads(line)["message"]:
+                break
+        worker = psutil.Process(_worker_of(process.pid))
+        process.kill()
+        gone, alive = psutil.wait_procs([worker], timeout=60)
+        for orphan in alive:
+            orphan.kill()
+    assert gone
 
 
 @pytest.mark.slow
