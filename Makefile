@@ -37,7 +37,7 @@ endif
 demo: setup  ## The whole pipeline on sample videos: demo-output/report.html.
 	$(BIN)/marlin demo
 
-test: setup  ## All tests that need nothing outside the clone (about 9 minutes on 2 cores).
+test: setup  ## All tests that need nothing outside the clone (about 10 minutes on 2 cores).
 	$(BIN)/pytest -q -m "not browser and not cluster and not image"
 
 test-fast: setup  ## Unit tests only (about a minute).

@@ -1,13 +1,12 @@
 """Results of evaluation tasks, kept beside the checkpoints they measure: created once, never changed."""
 
-import json
 import logging
 from typing import Any
 
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, NotFound, Store
-from pipeline.storage.manifest import to_json
+from pipeline.storage.manifest import parse_json, to_json
 
 SCHEMA = 1
 _log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ def read_result(run: Store, checkpoint: Checkpoint, task: str) -> dict[str, Any]
     """
     key = result_key(checkpoint, task)
     try:
-        result: dict[str, Any] = json.loads(run.read(key))
+        result: dict[str, Any] = parse_json(run.read(key), f"{run.url}/{key}")
     except NotFound:
         return None
     if result.get("schema") != SCHEMA:

@@ -1,6 +1,5 @@
 """One MLflow run for the whole life of a run, however often its jobs are restarted."""
 
-import json
 import logging
 import os
 import time
@@ -13,7 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.layout import local_root, tracking_uri
 from pipeline.storage import AlreadyExists, NotFound, Store
-from pipeline.storage.manifest import to_json
+from pipeline.storage.manifest import parse_json, to_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +80,7 @@ def open_tracker(cfg: Config, run: Store) -> Tracker:
 
     try:
         try:
-            run_id = json.loads(run.read(_KEY))["run_id"]
+            run_id = parse_json(run.read(_KEY), f"{run.url}/{_KEY}")["run_id"]
             client.update_run(run_id, status="RUNNING")
         except NotFound:
             run_id = _start(client, cfg, run)
@@ -95,7 +94,7 @@ def open_tracker(cfg: Config, run: Store) -> Tracker:
 def metric_history(cfg: Config, run: Store, name: str) -> list[tuple[int, float]]:
     """Values of a metric by step; a step that was trained twice counts with its last value."""
     try:
-        run_id = json.loads(run.read(_KEY))["run_id"]
+        run_id = parse_json(run.read(_KEY), f"{run.url}/{_KEY}")["run_id"]
     except NotFound:
         return []
     client, uri = _client(cfg)
@@ -163,7 +162,7 @@ def _start(client: "MlflowClient", cfg: Config, run: Store) -> str:
         run.create(_KEY, to_json({"run_id": run_id, "experiment": cfg.tracking.experiment}))
     except AlreadyExists:
         client.delete_run(run_id)
-        run_id = str(json.loads(run.read(_KEY))["run_id"])
+        run_id = str(parse_json(run.read(_KEY), f"{run.url}/{_KEY}")["run_id"])
     return run_id
 
 

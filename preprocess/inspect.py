@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset, Sample, load_dataset
-from pipeline.errors import MarlinError
+from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
-from pipeline.storage.atomic import whole_file
+from pipeline.storage.atomic import os_error, whole_file
 from pipeline.storage.manifest import sha256_file
 from preprocess.arrays import Image
 from preprocess.regions import REGIONS, overlay, patch_grid
@@ -77,11 +77,16 @@ def show(cfg: Config, out: Path, count: int) -> Path:
     """Draw frames of ``count`` samples, spread over the dataset, above the same frames with their regions (a PNG)."""
     store = dataset_store(cfg)
     dataset = load_dataset(store)
+    if count < 1:
+        raise UsageError(f"--count {count}: draw at least one sample")
     chosen = np.unique(np.linspace(0, len(dataset.samples) - 1, count, dtype=int))
     sheet = np.concatenate([_strip(store, dataset.samples[index]) for index in chosen])
     encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
-    with whole_file(out) as file:
-        file.write(encoded)
+    try:
+        with whole_file(out) as file:
+            file.write(encoded)
+    except OSError as error:
+        raise os_error(out, error) from None
     return out
 
 

@@ -1,6 +1,5 @@
 """The plan of a dataset: which units of work there are. It only ever grows."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from tqdm import tqdm
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, NotFound, Store, Versioned
-from pipeline.storage.manifest import to_json
+from pipeline.storage.manifest import parse_json, to_json
 from preprocess.corpora import Corpus
 from preprocess.quarantine import BadSource
 from preprocess.settings import check_same
@@ -93,7 +92,7 @@ def update_plan(
     """
     for _ in range(3):
         stored = _read(store)
-        units = [] if stored is None else _units(json.loads(stored.data), settings, store.url)
+        units = [] if stored is None else _units(parse_json(stored.data, f"{store.url}/plan.json"), settings, store.url)
         known = {piece.source for unit in units for piece in unit.pieces}
         new = [source.name for source in corpus.sources() if source.name not in known]
         if not units and not new:

@@ -15,7 +15,7 @@ from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.provenance import versions
 from pipeline.storage import AlreadyExists, Conflict, NotFound, Store, Versioned
-from pipeline.storage.manifest import to_json
+from pipeline.storage.manifest import parse_json, to_json
 from preprocess.corpora import open_corpus
 from preprocess.models import parser_name
 from preprocess.plan import Unit, update_plan
@@ -67,7 +67,7 @@ def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
     units = update_plan(store, open_corpus(cfg.corpus), cfg.preprocess, settings, progress)
     stored = _read_dataset(store)
     if stored is not None:
-        info = json.loads(stored.data)
+        info = parse_json(stored.data, f"{store.url}/dataset.json")
         check_same(info, settings, store.url)
         if [entry["name"] for entry in info["units"]] == [unit.manifest for unit in units]:
             return _summary(store, stored.data, new_units=0)

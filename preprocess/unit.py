@@ -1,6 +1,5 @@
 """Processes one unit: its sources to shards, and one manifest that commits them."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import av
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Store
-from pipeline.storage.manifest import FileEntry, sha256_file, to_json
+from pipeline.storage.manifest import FileEntry, parse_json, sha256_file, to_json
 from preprocess.corpora import Corpus
 from preprocess.faces import Clip, Found, Stats, find_faces, make_samples
 from preprocess.models import Networks
@@ -147,7 +146,7 @@ def read_manifest(store: Store, unit: str) -> dict[str, Any]:
         NotFound: the unit is not done.
         MarlinError: it is of another schema version.
     """
-    manifest: dict[str, Any] = json.loads(store.read(f"units/{unit}.json"))
+    manifest: dict[str, Any] = parse_json(store.read(f"units/{unit}.json"), f"{store.url}/units/{unit}.json")
     if manifest.get("schema") != SCHEMA:
         raise MarlinError(f"{store.url}/units/{unit}.json has schema {manifest.get('schema')}, not {SCHEMA}")
     return manifest

@@ -17,6 +17,7 @@ from pipeline.assets import cache_dir
 from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
 from pipeline.layout import dataset_store, run_store
+from pipeline.storage.atomic import os_error
 from pipeline.tracking import open_tracker
 from train.data.batch import Batch
 from train.data.loader import fixed_clips, open_loader, total_steps
@@ -178,5 +179,8 @@ def _scratch(cfg: Config, run_url: str, world: World) -> Path:
     base = Path(cfg.launch.scratch) if cfg.launch.scratch else cache_dir() / "scratch"
     folder = base / hashlib.sha256(run_url.encode()).hexdigest()[:16] / f"rank-{world.rank}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise os_error(folder, error) from None
     return folder

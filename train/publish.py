@@ -47,8 +47,14 @@ class Publisher:
         self.wait()
         attempt = _shared_name(self._world)
         local = self._scratch / f"{step_name(step)}-{attempt}-rank{self._world.rank}"
-        local.mkdir(parents=True)
-        save(local)
+        try:
+            local.mkdir(parents=True)
+            save(local)
+        except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
+            raise MarlinError(
+                f"can't save step {step} to {local} ({str(error).splitlines()[0]}; "
+                f"{shutil.disk_usage(self._scratch).free >> 20} MiB free): free space there, or set launch.scratch"
+            ) from error
         prefix = f"checkpoints/{step_name(step)}/{attempt}"
         self._pending = self._pool.submit(self._upload, step, prefix, local, info)
 

@@ -27,9 +27,9 @@ def write_status(run: Store, status: Status) -> None:
 
 
 def read_status(run: Store) -> Status | None:
-    """The run's status, None where it never started."""
+    """The run's status, None where it never started or what it left is no status."""
     try:
         content = json.loads(run.read(_KEY))
-    except NotFound:
+    except (NotFound, ValueError):
         return None
     return Status(content["state"], content["step"], content["reason"], content["usage"])

@@ -54,6 +54,18 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def parse_json(data: bytes, where: str) -> Any:
+    """The value of one of our JSON objects.
+
+    Raises:
+        MarlinError: it is damaged; ``where`` names it.
+    """
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise MarlinError(f"{where} is damaged (no JSON): restore it, or remove it to have it made again") from None
+
+
 def to_json(value: object) -> bytes:
     """Canonical JSON: the same value always gives the same bytes, one field a line, final newline.
 

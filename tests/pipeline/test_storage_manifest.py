@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import MarlinError
-from pipeline.storage.manifest import FileEntry, sha256_file, to_json
+from pipeline.storage.manifest import FileEntry, parse_json, sha256_file, to_json
 
 SHA = hashlib.sha256(b"data").hexdigest()
 JSON = st.recursive(
@@ -60,3 +60,10 @@ def test_sha256_of_files(tmp_path: Path) -> None:
     assert sha256_file(path) == hashlib.sha256(bytes(3_000_000)).hexdigest()
     with pytest.raises(MarlinError, match="absent: no such file"):
         sha256_file(tmp_path / "absent")
+
+
+def test_damaged_json_is_named() -> None:
+    assert parse_json(b'{"a": 1}', "plan.json") == {"a": 1}
+    for data in (b'{"a": ', b"", b"\xff\xfe"):
+        with pytest.raises(MarlinError, match=r"^plan\.json is damaged"):
+            parse_json(data, "plan.json")
