@@ -22,6 +22,10 @@ MODEL_FILES = ("model.safetensors", "config.yaml")
 _MANIFEST = re.compile(r"^checkpoints/step-(\d{8})\.r(\d+)\.manifest\.json$")
 
 
+class DamagedCheckpoint(MarlinError):
+    """A file of a checkpoint is not what its manifest committed."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One published checkpoint; ``info`` holds what the trainer noted beside the files."""
@@ -100,7 +104,9 @@ def fetch_checkpoint(run: Store, checkpoint: Checkpoint, directory: Path, names:
         target.parent.mkdir(parents=True, exist_ok=True)
         run.fetch(f"{checkpoint.prefix}/{entry.name}", target)
         if target.stat().st_size != entry.size or sha256_file(target) != entry.sha256:
-            raise MarlinError(f"checkpoint {checkpoint.name} in {run.url}: {entry.name} is damaged (sha256 differs)")
+            raise DamagedCheckpoint(
+                f"checkpoint {checkpoint.name} in {run.url}: {entry.name} is damaged (sha256 differs)"
+            )
     return directory
 
 

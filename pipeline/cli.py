@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        # Raised inside a library's native code, a stop comes out as the cause of an error of the library's.
+        if isinstance(error.__cause__, StoppedEarly):
+            return _fail(str(error.__cause__), StoppedEarly.exit_status)
         if os.environ.get("MARLIN_VERBOSE"):
             raise
         text = " ".join(str(error).split())[:300]

@@ -3,6 +3,8 @@
 import logging
 import os
 import secrets
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,10 +64,14 @@ def cluster(cfg: PreprocessConfig) -> Iterator[int]:
             "object_store_memory": cfg.object_store_mb << 20,
             "include_dashboard": False,
         }
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise MarlinError(f"preprocess.ray_address={cfg.ray_address}: no Ray cluster: {error}") from error
+    # Ray puts a handler of its own in place that leaves with the signal's number; ours ends in an orderly stop.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield cfg.workers or max(1, int(resources.get("CPU", 1)))

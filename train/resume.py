@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoints import Checkpoint, fetch_checkpoint, list_checkpoints
+from pipeline.checkpoints import Checkpoint, DamagedCheckpoint, fetch_checkpoint, list_checkpoints
 from pipeline.config.schema import Config
-from pipeline.errors import MarlinError, UsageError
-from pipeline.storage import Store
+from pipeline.errors import UsageError
+from pipeline.storage import NotFound, Store
 from train.engine import World
 from train.saving import load_state
 
@@ -59,9 +59,9 @@ def _fetched(run: Store, checkpoint: Checkpoint, directory: Path, world: World) 
     if world.local_rank != 0:
         return True
     shutil.rmtree(directory, ignore_errors=True)
-    try:
+    try:  # only damage is skipped: a full disk or a lost network must not cost the run its past
         fetch_checkpoint(run, checkpoint, directory)
-    except MarlinError as error:
+    except (DamagedCheckpoint, NotFound) as error:
         _log.warning("skipping checkpoint %s: %s", checkpoint.name, error)
         return False
     return True
