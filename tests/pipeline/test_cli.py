@@ -156,3 +156,14 @@ def test_the_real_command_reports_a_missing_dataset(tmp_path: Path) -> None:
 
 def test_version() -> None:
     assert marlin("--version").stdout.startswith("marlin ")
+
+
+def test_a_stop_inside_native_code_is_still_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(args: object) -> None:
+        raise SystemError("returned a result with an exception set") from StoppedEarly("stopped by a signal")
+
+    monkeypatch.setattr("pipeline.verbs.samples_pull", interrupted)
+    assert main(["samples", "pull"]) == 75
+    assert capsys.readouterr().err == "marlin: stopped by a signal\n"
