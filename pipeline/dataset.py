@@ -12,6 +12,7 @@ from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import FileEntry
 
 SCHEMA = 1
+REMAKE = "remove dataset.json and the manifest of that unit, then run `marlin preprocess`"
 _PARALLEL_READS = 16
 
 
@@ -102,7 +103,7 @@ def _read_unit(store: Store, entry: FileEntry) -> Mapping[str, Any]:
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise MarlinError(
             f"{store.url}/{entry.name} is not the file that dataset.json lists (sha256 differs): "
-            "restore it, or run `marlin preprocess` again"
+            f"restore it, or {REMAKE}"
         )
     return _parse(data, f"{store.url}/{entry.name}")
 
@@ -112,7 +113,7 @@ def _parse(data: bytes, where: str) -> Mapping[str, Any]:
         content: dict[str, Any] = json.loads(data)
         schema = content.get("schema")
     except (ValueError, AttributeError):
-        raise MarlinError(f"{where} is damaged: run `marlin preprocess` again") from None
+        raise MarlinError(f"{where} is damaged: {REMAKE}") from None
     if schema != SCHEMA:
         raise MarlinError(f"{where} has schema {schema!r}, this version reads {SCHEMA}: use the version that wrote it")
     return content
@@ -122,7 +123,7 @@ def _entries(content: Mapping[str, Any], field: str, where: str) -> list[FileEnt
     try:
         return [FileEntry.from_dict(entry) for entry in content[field]]
     except (KeyError, TypeError, AttributeError):
-        raise MarlinError(f"{where} has no list of {field}: run `marlin preprocess` again") from None
+        raise MarlinError(f"{where} has no list of {field}: {REMAKE}") from None
 
 
 def _samples(unit: Mapping[str, Any], shards: list[str], where: str) -> list[Sample]:
@@ -144,4 +145,4 @@ def _samples(unit: Mapping[str, Any], shards: list[str], where: str) -> list[Sam
             for raw in unit["samples"]
         ]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MarlinError(f"{where}: a sample is incomplete ({error}): run `marlin preprocess` again") from None
+        raise MarlinError(f"{where}: a sample is incomplete ({error}): {REMAKE}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.config.schema import Config
-from pipeline.dataset import Dataset, Sample, load_dataset
+from pipeline.dataset import REMAKE, Dataset, Sample, load_dataset
 from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
@@ -40,9 +40,7 @@ def verify(cfg: Config) -> str:
         for name, samples in tqdm(by_shard.items(), desc="verify", unit="shard", disable=None):
             problems += _shard_problems(store, dataset, name, samples, Path(folder) / "shard.tar")
     if problems:
-        raise MarlinError(
-            f"{dataset.url}: {len(problems)} problems, the first: {problems[0]}; preprocess those units again"
-        )
+        raise MarlinError(f"{dataset.url}: {len(problems)} problems, the first: {problems[0]}; to mend, {REMAKE}")
     frames = sum(sample.frames for sample in dataset.samples)
     return f"{dataset.url}: {len(by_shard)} shards, {len(dataset.samples)} samples, {frames} frames, all as committed"
 

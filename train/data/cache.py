@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.dataset import REMAKE
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.atomic import locked, os_error
@@ -43,7 +44,7 @@ class NodeCache:
             if sha256_file(part) != shard.sha256:
                 raise MarlinError(
                     f"{store.url}/{shard.name} is not the file that the dataset lists (sha256 differs): "
-                    "restore it, or run `marlin preprocess` again"
+                    f"restore it, or {REMAKE}"
                 )
             part.replace(copy)
         finally:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import Dataset, Sample
+from pipeline.dataset import REMAKE, Dataset, Sample
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.atomic import os_error
@@ -40,7 +40,7 @@ class ShardReader:
             MarlinError: the sample has no such part, or its shard is missing or damaged.
         """
         if name not in sample.parts:
-            raise MarlinError(f"sample {sample.key} of {self._dataset.url} has no part {name}: preprocess it again")
+            raise MarlinError(f"sample {sample.key} of {self._dataset.url} has no part {name}: {REMAKE}")
         offset, length = sample.parts[name]
         # pread and not mmap: a failing disk is an error here, and would be a signal there.
         try:
@@ -90,7 +90,7 @@ class ShardReader:
         """The error for a sample whose bytes are wrong."""
         return MarlinError(
             f"{self._dataset.url}/{sample.shard} is damaged at sample {sample.key}: {detail}; "
-            "`marlin dataset verify` lists all damage, restore the shard or preprocess it again"
+            f"`marlin dataset verify` lists all damage; restore the shard, or {REMAKE}"
         )
 
     def close(self) -> None:
@@ -130,5 +130,5 @@ def _open(path: Path, size: int) -> int:
     file = os.open(path, os.O_RDONLY)
     if (found := os.fstat(file).st_size) != size:
         os.close(file)
-        raise MarlinError(f"{path} has {found} bytes, the dataset lists {size}: restore it, or preprocess it again")
+        raise MarlinError(f"{path} has {found} bytes, the dataset lists {size}: restore it, or {REMAKE}")
     return file
