@@ -7,13 +7,14 @@ import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
+from preprocess.clip import Clip
 from preprocess.crop import crop_matrix, extract
-from preprocess.find import Clip, Found, Stats, plan_runs
+from preprocess.find import Found, Stats, plan_runs
 from preprocess.models import Networks
 from preprocess.runs import Run, held_out_share
 from preprocess.sample import SampleBuilder, Style
 from preprocess.track import Track
-from preprocess.video import Frame, read_frames
+from preprocess.video import Frame
 
 CONTEXT = 2.0
 """Side of the picture that is parsed, in sides of the face: hair and shoulders help the networks."""
@@ -55,7 +56,7 @@ def make_samples(
         for track, squares, run in sorted(chosen, key=lambda item: (item[2].start, item[0].id))
     ]
     active: list[_Job] = []
-    for frame in read_frames(clip.file, clip.span, cfg.fps):
+    for frame in clip.frames(cfg.fps):
         while waiting and waiting[0].builder.run.start <= frame.index:
             active.append(waiting.pop(0))
         for job in active:

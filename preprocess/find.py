@@ -5,7 +5,6 @@ decoding twice keeps the memory independent of the video's length.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -13,25 +12,14 @@ import numpy as np
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats
 from preprocess.boxes import smooth_squares, track_boxes
-from preprocess.corpora import Source
+from preprocess.clip import Clip
 from preprocess.models import Networks
 from preprocess.quarantine import BadSource
 from preprocess.runs import Run, cut_track
 from preprocess.track import Track, Tracker
-from preprocess.video import Span, probe, read_frames
 
 MESHED = 0.5
 """Share of a track's frames that the mesh must fit; drawings and things that pass for a face stay below."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A span of a video to work on; `key` begins the keys of its samples and is unique in the dataset."""
-
-    file: Path
-    span: Span | None
-    source: Source
-    key: str
 
 
 @dataclass
@@ -65,10 +53,10 @@ def find_faces(clip: Clip, cfg: PreprocessConfig, networks: Networks) -> Found:
     Raises:
         BadSource: unreadable, damaged, or without a face.
     """
-    fps = cfg.fps or probe(clip.file).fps
+    fps = cfg.fps or clip.rate()
     tracker = Tracker(networks.detector, networks.mesh, cfg.detect_every)
     frames, first, last = 0, 0.0, 0.0
-    for frame in read_frames(clip.file, clip.span, cfg.fps):
+    for frame in clip.frames(cfg.fps):
         tracker.update(frame.index, frame.rgb)
         first, last = (frame.time if not frames else first), frame.time
         frames += 1

@@ -13,9 +13,10 @@ from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Store
 from pipeline.storage.manifest import FileEntry, parse_json, sha256_file, to_json
+from preprocess.clip import Clip
 from preprocess.corpora import Corpus
 from preprocess.cutout import make_samples
-from preprocess.find import Clip, Found, Stats, find_faces
+from preprocess.find import Found, Stats, find_faces
 from preprocess.models import Networks
 from preprocess.plan import Piece, Unit
 from preprocess.quarantine import BadSource
