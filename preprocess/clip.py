@@ -4,7 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import MarlinError
+from pipeline.storage.manifest import sha256_file
 from preprocess.corpora.base import Source
+from preprocess.frames import read_frames as read_images
+from preprocess.frames import sha256_frames
+from preprocess.quarantine import BadSource
 from preprocess.video import Frame, Span, probe, read_frames
 
 
@@ -30,7 +35,7 @@ class Clip:
         Raises:
             BadSource: it is no readable video.
         """
-        return probe(self.file).fps
+        return self.source.frame_rate if self.file.is_dir() else probe(self.file).fps
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Its frames at a rate, or its own ones; the same frames at every call.
@@ -38,4 +43,19 @@ class Clip:
         Raises:
             BadSource: unreadable, no video, or damaged on the way.
         """
+        if self.file.is_dir():
+            return read_images(self.file, self.source.frame_rate, self.span, fps)
         return read_frames(self.file, self.span, fps)
+
+    def sha256(self) -> str:
+        """Hash of the whole video, or of all frames of the folder.
+
+        Raises:
+            BadSource: it can't be read any more, or the folder holds no frames.
+        """
+        if self.file.is_dir():
+            return sha256_frames(self.file)
+        try:
+            return sha256_file(self.file)
+        except MarlinError as error:
+            raise BadSource("unreadable", str(error)) from error

@@ -35,6 +35,23 @@ def write_audio(path: Path, seconds: float = 1.0) -> Path:
     return path
 
 
+def with_tone(path: Path, video: Path, seconds: float, rate: int = 16000) -> Path:
+    """Writes a copy of a video with a tone as its sound."""
+    tone = np.sin(np.arange(int(seconds * rate)) * 2 * np.pi * 440 / rate).astype(np.float32) / 2
+    with av.open(str(video)) as given, av.open(str(path), "w") as container:
+        pictures = container.add_stream_from_template(given.streams.video[0])
+        sound = container.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                container.mux(packet)
+        for part in (frame, None):
+            container.mux(sound.encode(part))
+    return path
+
+
 def counting_frames(count: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
     """Frames that show their number (below 256) as eight black or white bars."""
     bits = np.arange(count)[:, None] >> np.arange(8) & 1

@@ -1,23 +1,47 @@
 """Corpora: one small module a layout."""
 
+from collections.abc import Callable
+
 from pipeline.config.schema import CorpusConfig
-from pipeline.errors import UsageError
-from preprocess.corpora.base import Corpus, Source
+from preprocess.corpora.base import Listing, Media, Source
+from preprocess.corpora.celebv_hq import list_sources as celebv_hq
+from preprocess.corpora.ffpp import list_sources as ffpp
+from preprocess.corpora.folder import list_sources as folder
+from preprocess.corpora.listed import list_sources as listed
+from preprocess.corpora.listed import open_list
+from preprocess.corpora.lrs2 import list_sources as lrs2
+from preprocess.corpora.media import open_folder
+from preprocess.corpora.mosei import list_sources as mosei
+from preprocess.corpora.ytf import list_sources as ytf
 
-__all__ = ["Corpus", "Source", "open_corpus"]
+__all__ = ["LAYOUTS", "Listing", "Media", "Source", "list_corpus", "open_media"]
+
+LAYOUTS: dict[str, Callable[[Media, CorpusConfig], Listing]] = {
+    "folder": folder,
+    "ytf": ytf,
+    "celebv-hq": celebv_hq,
+    "mosei": mosei,
+    "ffpp": ffpp,
+    "lrs2": lrs2,
+    "list": listed,
+}
+"""By `corpus.kind`."""
 
 
-def open_corpus(cfg: CorpusConfig) -> Corpus:
-    """The corpus of a configuration.
+def list_corpus(cfg: CorpusConfig) -> Listing:
+    """The corpus of a configuration as it is now.
 
     Raises:
-        UsageError: no path is given, or the kind is unknown.
-        MarlinError: the place can't be read.
+        UsageError: there is no path, no such folder, or a list that does not fit.
+        MarlinError: the place, or a list of the corpus, can't be read.
     """
-    if not cfg.path:
-        raise UsageError("corpus.path is empty: set it to the folder or s3:// prefix of the raw videos")
-    if cfg.kind == "folder":
-        from preprocess.corpora.folder import open_folder
+    return LAYOUTS[cfg.kind](open_media(cfg.kind, cfg.path), cfg)
 
-        return open_folder(cfg.path)
-    raise UsageError(f"corpus.kind={cfg.kind} is not a known corpus layout")
+
+def open_media(kind: str, path: str) -> Media:
+    """The place of a corpus of this kind: a path, file:// or s3:// URL of its folder, or of its list.
+
+    Raises:
+        UsageError: nothing is given, or there is no such local folder or list.
+    """
+    return open_list(path) if kind == "list" else open_folder(path)

@@ -1,44 +1,90 @@
-"""What a corpus gives to the stage: a sorted list of sources, each openable as a local file."""
+"""What a corpus gives to the stage: sources in a fixed order, and the place that opens them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Any, Literal, Protocol
+
+from preprocess.video import Span, VideoInfo
+
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One raw video.
+    """One raw video, or a folder of frames, and all that its corpus knows of it.
 
     Attributes:
-        name: unique in the corpus, stable over runs; a path relative to the corpus.
+        name: unique in the dataset, stable over runs.
         identity: who is seen in it, as far as the corpus knows; used for splits and probes.
+        path: where the media finds it, relative to the corpus; a folder of frame images ends with "/".
+        span: the seconds of the video that count, for corpora that name segments; None is all.
+        split: where an official list puts it; None leaves it to `preprocess.holdout*`.
+        labels: values by the names of the listing's label schema: 0s and 1s, numbers, or the name of a class.
+        text: transcript.
+        frame_rate: frames per second of a folder of frames.
     """
 
     name: str
     identity: str
+    path: str
+    span: Span | None = None
+    split: Split | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    frame_rate: float = 25.0
 
 
-class Corpus(Protocol):
-    """A place with raw videos."""
+@dataclass(frozen=True)
+class Listing:
+    """A corpus as it is found now.
 
-    def sources(self) -> Iterator[Source]:
-        """All sources, sorted by name."""
+    Attributes:
+        sources: sorted by name.
+        labels: schema of the labels: name → type and meaning, as it stands in dataset.json.
+        findings: a line each for what does not fit: list entries without a file, files in no list, unexpected counts.
+        audio: whether samples keep their sound.
+    """
 
-    def source(self, name: str) -> Source:
-        """The record of one source; no check that it exists."""
+    sources: tuple[Source, ...]
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    audio: bool = False
 
-    def open(self, name: str) -> AbstractContextManager[Path]:
-        """The source as a local file, for the time of the context.
+
+class Opener(Protocol):
+    """Opens sources."""
+
+    def open(self, source: Source) -> AbstractContextManager[Path]:
+        """A source's video as a local file (a folder of frames as a local folder), for the time of the context.
 
         Raises:
             BadSource: it is gone or can't be read.
         """
+        ...
 
-    def peek(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """The source as a seekable stream that reads little, for a look at its header.
+    def probe(self, source: Source) -> VideoInfo:
+        """Length and frame rate from the header, reading little; 0 seconds where they can't be known so.
 
         Raises:
-            BadSource: it is gone or can't be read.
+            BadSource: it is gone, can't be read or is no video.
         """
+        ...
+
+
+class Media(Opener, Protocol):
+    """The place that a corpus lies in."""
+
+    @property
+    def url(self) -> str:
+        """Absolute path or s3:// URL of it."""
+        ...
+
+    def files(self, under: str = "") -> Iterator[str]:
+        """All files below it, or below a folder of it (which ends with "/"), as sorted paths relative to it."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A small file: a list or a table. Raises `NotFound`, or `MarlinError` when it can't be read."""
+        ...

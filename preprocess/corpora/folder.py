@@ -1,21 +1,14 @@
-"""A folder or s3:// prefix of videos, searched recursively."""
+"""A plain folder or s3:// prefix of videos and of folders of frame images, searched recursively."""
 
-import io
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
-from pipeline.errors import MarlinError, UsageError
-from pipeline.storage import InvalidKey, NotFound, Store, open_store
-from preprocess.corpora.base import Corpus, Source
-from preprocess.quarantine import BadSource
-
-log = logging.getLogger(__name__)
+from pipeline.config.schema import CorpusConfig
+from preprocess.corpora.base import Listing, Media, Source
+from preprocess.corpora.findings import finding
+from preprocess.corpora.splits import assign, read_lists
+from preprocess.frames import is_image, series
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
@@ -24,140 +17,48 @@ VIDEO_SUFFIXES = frozenset(
 )
 """What counts as a video by name; FFmpeg then goes by content. Other files (lists, subtitles) are left alone."""
 
+FRAME_RATE = 25.0
+"""Of folders of frame images, unless `corpus.frame_rate` says otherwise."""
 
-def open_folder(path: str) -> Corpus:
-    """A folder corpus at a path, file:// or s3:// URL.
 
-    Raises:
-        UsageError: the local folder does not exist.
+def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
+    """Every video file, and every folder that directly holds a series of frame images and no video.
+
+    Each is an identity of its own.
     """
-    if path.startswith("s3://"):
-        return BucketFolder(open_store(path))
-    folder = Path(path.removeprefix("file://")).expanduser().absolute()
-    if not folder.is_dir():
-        raise UsageError(f"corpus.path: {folder} is not a folder: create it, or name the folder of the raw videos")
-    return LocalFolder(folder)
+    sources, others = [], []
+    for folder, names in _by_folder(media.files()):
+        videos = [name for name in names if is_video(name)]
+        sources += [_video(folder + name) for name in videos]
+        if videos or not any(is_image(name) for name in names):
+            continue
+        if series(names):
+            sources.append(_frames(media, folder, cfg.frame_rate or FRAME_RATE))
+        else:
+            others.append(folder or "./")
+    findings = finding("folder", others, "{n} folders hold images, but not the numbered frames of one video: left out")
+    listing = Listing(tuple(sorted(sources, key=lambda source: source.name)), findings=tuple(findings))
+    return assign("folder", listing, read_lists(media, cfg.splits), lambda source: (source.name, source.identity))
 
 
-def _is_video(name: str) -> bool:
+def is_video(name: str) -> bool:
+    """Whether a file counts as a video by its name."""
     path = PurePosixPath(name)
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
-def _source(name: str) -> Source:
-    return Source(name=name, identity=str(PurePosixPath(name).with_suffix("")))
+def _by_folder(files: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for path in files:
+        folder, separator, name = path.rpartition("/")
+        folders[folder + separator].append(name)
+    yield from folders.items()
 
 
-@dataclass(frozen=True)
-class LocalFolder:
-    """Videos below a local folder; links to folders are followed, each folder is visited once."""
-
-    folder: Path
-
-    def sources(self) -> Iterator[Source]:
-        """All videos, sorted by relative path."""
-        names = sorted(path.relative_to(self.folder).as_posix() for path in self._files())
-        for name in names:
-            if not name.isprintable() and any("\ud800" <= char <= "\udfff" for char in name):
-                log.warning("left out: the name %r is not valid UTF-8; rename it", name)
-            elif _is_video(name):
-                yield _source(name)
-
-    def _files(self) -> Iterator[Path]:
-        seen: set[tuple[int, int]] = set()
-        for root, folders, files in os.walk(self.folder, followlinks=True):
-            stat = Path(root).stat()
-            if (stat.st_dev, stat.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            folders.sort()
-            yield from (Path(root, file) for file in files)
-
-    def source(self, name: str) -> Source:
-        """The record of one source."""
-        return _source(name)
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[Path]:
-        """The file itself."""
-        with self.peek(name):
-            pass
-        yield self.folder / name
-
-    @contextmanager
-    def peek(self, name: str) -> Iterator[IO[bytes]]:
-        """The file itself, opened."""
-        try:
-            stream = (self.folder / name).open("rb")  # closed below; only opening may fail here
-        except OSError as error:
-            raise BadSource("unreadable", error.strerror or str(error)) from error
-        with stream:
-            yield stream
+def _video(path: str) -> Source:
+    return Source(path, str(PurePosixPath(path).with_suffix("")), path)
 
 
-@dataclass(frozen=True)
-class BucketFolder:
-    """Videos below an s3:// prefix; each is fetched to a temporary file while it is worked on."""
-
-    store: Store
-
-    def sources(self) -> Iterator[Source]:
-        """All videos, sorted by relative key."""
-        return (_source(item.key) for item in self.store.list() if _is_video(item.key))
-
-    def source(self, name: str) -> Source:
-        """The record of one source."""
-        return _source(name)
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[Path]:
-        """A copy in a temporary folder, removed afterwards."""
-        with tempfile.TemporaryDirectory(prefix="marlin-source-") as folder:
-            path = Path(folder, "source" + PurePosixPath(name).suffix)
-            try:
-                self.store.fetch(name, path)
-            except (NotFound, InvalidKey) as error:
-                raise BadSource("unreadable", str(error)) from error
-            yield path
-
-    @contextmanager
-    def peek(self, name: str) -> Iterator[IO[bytes]]:
-        """A stream of range requests."""
-        try:
-            size = self.store.size(name)
-        except (NotFound, InvalidKey) as error:
-            raise BadSource("unreadable", str(error)) from error
-        with io.BufferedReader(_RangeReader(self.store, name, size), 1 << 18) as stream:
-            yield stream
-
-
-class _RangeReader(io.RawIOBase):
-    """Raw seekable reader of one object, a range request a read."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        super().__init__()
-        self._store, self._key, self._size, self._at = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer, CPython passes this
-        length = min(len(buffer), self._size - self._at)
-        if length <= 0:
-            return 0
-        try:
-            data = self._store.read_range(self._key, self._at, length)
-        except MarlinError as error:
-            raise OSError(str(error)) from error
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+def _frames(media: Media, folder: str, rate: float) -> Source:
+    name = folder.removesuffix("/") or PurePosixPath(media.url).name
+    return Source(name, name, folder or "./", frame_rate=rate)

@@ -4,15 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from corpora import put
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora import open_corpus
+from preprocess.corpora import Source, list_corpus, open_media
 from preprocess.quarantine import BadSource
 
 
 def _names(path: object) -> list[str]:
-    return [source.name for source in open_corpus(CorpusConfig(path=str(path))).sources()]
+    return [source.name for source in list_corpus(CorpusConfig(path=str(path))).sources]
 
 
 def test_videos_are_found_below_sorted_by_path(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_videos_are_found_below_sorted_by_path(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     assert _names(tmp_path) == ["a/10.webm", "a/2.mov", "b.MP4", "ä quote's \n.mkv"]
-    identities = [source.identity for source in open_corpus(CorpusConfig(path=str(tmp_path))).sources()]
+    identities = [source.identity for source in list_corpus(CorpusConfig(path=str(tmp_path))).sources]
     assert identities[:2] == ["a/10", "a/2"]
 
 
@@ -50,6 +51,34 @@ def test_a_missing_folder_is_named(path: str) -> None:
 
 
 def test_a_vanished_file_is_unreadable(tmp_path: Path) -> None:
-    corpus = open_corpus(CorpusConfig(path=str(tmp_path)))
-    with pytest.raises(BadSource, match="unreadable"), corpus.open("gone.mp4"):
+    media = open_media("folder", str(tmp_path))
+    with pytest.raises(BadSource, match="unreadable"), media.open(Source("gone.mp4", "gone", "gone.mp4")):
         pass
+
+
+def test_folders_of_frames_stand_beside_videos(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/2.jpg", "b c/f_10.png", "b c/f_9.png", "mixed/1.jpg", "mixed/2.jpg", "mixed/v.mp4"):
+        put(tmp_path / name)
+    put(tmp_path / "photos/cat.jpg")
+    put(tmp_path / "photos/dog1.jpg")
+    listing = list_corpus(CorpusConfig(path=str(tmp_path), frame_rate=30))
+    sources = {source.name: source for source in listing.sources}
+    assert {name: source.path for name, source in sources.items()} == {
+        "a": "a/",
+        "b c": "b c/",
+        "mixed/v.mp4": "mixed/v.mp4",
+    }
+    assert sources["a"].frame_rate == 30
+    assert listing.findings == (
+        "folder: 1 folders hold images, but not the numbered frames of one video: left out, as photos/",
+    )
+
+
+def test_a_folder_that_is_itself_a_video_of_frames(tmp_path: Path) -> None:
+    put(tmp_path / "walk/1.jpg")
+    put(tmp_path / "walk/2.jpg")
+    media = open_media("folder", str(tmp_path / "walk"))
+    (source,) = list_corpus(CorpusConfig(path=str(tmp_path / "walk"))).sources
+    assert (source.name, media.probe(source).seconds) == ("walk", 2 / 25)
+    with media.open(source) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["1.jpg", "2.jpg"]

@@ -1,0 +1,91 @@
+"""FaceForensics++: original and manipulated videos in one of three compressions, and the split lists of pairs."""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.config.schema import CorpusConfig
+from pipeline.errors import UsageError
+from preprocess.corpora.base import Listing, Media, Source, Split
+from preprocess.corpora.folder import is_video
+from preprocess.corpora.splits import Official, assign, read_lists
+
+ORIGINAL = "original"
+FAKES = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
+STANDARD = (ORIGINAL, *FAKES[:4])
+"""The original videos and the four manipulations of the paper make 3,600/700/700 videos; FaceShifter came later."""
+
+_SAME = {"c0": ("c0", "raw"), "raw": ("raw", "c0")}
+_OF_ONE: dict[Split, int] = {"train": 720, "val": 140, "test": 140}
+
+
+def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
+    """The videos of `corpus.parts` in `corpus.compression`; a manipulated one is of the pair it was made from.
+
+    A pair of videos, with all that was made from it, is one identity: the smaller number of the two. Split lists are
+    the official `train.json`, `val.json`, `test.json` with pairs, in the corpus or its folder `splits`.
+    """
+    parts = cfg.parts or STANDARD
+    unknown = [part for part in parts if part not in (ORIGINAL, *FAKES)]
+    if unknown:
+        raise UsageError(
+            f"corpus.parts: FaceForensics++ has no {unknown[0]}: choose from {', '.join((ORIGINAL, *FAKES))}"
+        )
+    found: list[tuple[str, str]] = []
+    findings = []
+    for part in parts:
+        files = _videos(media, part, cfg.compression)
+        found += [(part, file) for file in files]
+        if not files:
+            findings.append(
+                f"ffpp: there are no {part} videos in {cfg.compression}: see corpus.compression, corpus.parts"
+            )
+    lists = read_lists(media, cfg.splits, ("", "splits"), _pair)
+    people = _people([*lists] if lists else [], [PurePosixPath(file).stem for _, file in found])
+    sources = tuple(sorted((_source(part, file, cfg, people) for part, file in found), key=lambda source: source.name))
+    labels = {
+        "fake": {"type": "class", "names": ["real", "fake"]},
+        "method": {"type": "class", "names": [ORIGINAL, *FAKES]},
+    }
+    official = Official({split: count * len(set(parts)) for split, count in _OF_ONE.items()})
+    listing = Listing(sources, labels, tuple(findings))
+    return assign("ffpp", listing, lists, lambda source: (PurePosixPath(source.path).stem,), official)
+
+
+def _videos(media: Media, part: str, compression: str) -> list[str]:
+    top = "original_sequences/youtube" if part == ORIGINAL else f"manipulated_sequences/{part}"
+    for name in _SAME.get(compression, (compression,)):
+        files = [file for file in media.files(f"{top}/{name}/videos/") if is_video(file)]
+        if files:
+            return files
+    return []
+
+
+def _source(part: str, file: str, cfg: CorpusConfig, people: dict[str, str]) -> Source:
+    stem = PurePosixPath(file).stem
+    labels = {"fake": "real" if part == ORIGINAL else "fake", "method": part}
+    return Source(f"{part}/{cfg.compression}/{stem}", people[stem], file, labels=labels)
+
+
+def _pair(entry: Any) -> Iterable[str]:
+    """Names that a pair of a split list stands for: two originals, and what was made from them in both directions."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise UsageError(f"corpus.splits: {entry!r} is no pair of FaceForensics++: use the official lists")
+    one, other = (str(number) for number in entry)
+    return (one, other, f"{one}_{other}", f"{other}_{one}")
+
+
+def _people(listed: Iterable[str], stems: list[str]) -> dict[str, str]:
+    """The identity of each video by its name: the smallest original that is connected to it through pairs."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    for stem in [*listed, *stems]:
+        one, _, other = stem.partition("_")
+        low, high = sorted((find(one), find(other or one)))
+        root[high] = low
+    return {stem: find(stem.partition("_")[0]) for stem in stems}

@@ -1,0 +1,79 @@
+"""LRS2: `mvlrs_v1/main/<id>/<n>.mp4` with a transcript beside each; sound is kept."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.config.schema import CorpusConfig
+from pipeline.errors import UsageError
+from pipeline.storage import NotFound
+from preprocess.corpora.base import Listing, Media, Source
+from preprocess.corpora.findings import finding
+from preprocess.corpora.folder import is_video
+from preprocess.corpora.splits import Official, assign, read_lists
+
+TOP = "mvlrs_v1/"
+PARTS = ("main", "pretrain")
+READS_AT_ONCE = 16
+OFFICIAL = Official({"train": 45838, "val": 1082, "test": 1243})
+"""Of the part main."""
+
+
+def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
+    """The videos of `corpus.parts` (main, unless pretrain is asked for) with transcripts; a broadcast is an identity.
+
+    `corpus.path` is the folder that holds `mvlrs_v1`, or that one itself. Split lists are the official `train.txt`,
+    `val.txt`, `test.txt` in it; everything in pretrain is for training.
+    """
+    parts = cfg.parts or PARTS[:1]
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UsageError(f"corpus.parts: LRS2 has no {unknown[0]}: choose from {', '.join(PARTS)}")
+    sources = tuple(sorted((source for part in parts for source in _videos(media, part)), key=lambda item: item.name))
+    lists = read_lists(media, cfg.splits, ("", TOP.rstrip("/")), _first_word)
+    if lists is not None and "pretrain" in parts:
+        lists |= {source.name: "train" for source in sources if source.name.startswith("pretrain/")}
+    official = OFFICIAL if set(parts) == {"main"} else None
+    listing = assign("lrs2", Listing(sources, audio=True), lists, _keys, official)
+    return _with_texts(media, listing)
+
+
+def _videos(media: Media, part: str) -> list[Source]:
+    for top in (TOP, ""):
+        files = [file for file in media.files(f"{top}{part}/") if is_video(file)]
+        if files:
+            break
+    names = ((file, PurePosixPath(file.removeprefix(top)).with_suffix("")) for file in files)
+    return [Source(str(name), name.parts[1], file) for file, name in names if len(name.parts) == 3]
+
+
+def _keys(source: Source) -> tuple[str, ...]:
+    part, _, name = source.name.partition("/")
+    return (name,) if part == "main" else (source.name,)
+
+
+def _first_word(entry: Any) -> Iterable[str]:
+    return (str(entry).split()[0],)  # lines of test.txt end in a mark, NF or MV
+
+
+def _with_texts(media: Media, listing: Listing) -> Listing:
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        texts = list(pool.map(lambda source: _text(media, source), listing.sources))
+    sources = tuple(
+        replace(source, text=text) if text else source for source, text in zip(listing.sources, texts, strict=True)
+    )
+    missing = [source.name for source in sources if not source.text]
+    findings = finding("lrs2", missing, f"{{n}} of {len(sources):,} videos have no transcript")
+    return replace(listing, sources=sources, findings=(*listing.findings, *findings))
+
+
+def _text(media: Media, source: Source) -> str:
+    """The sentence after "Text:" in the first line of the transcript."""
+    try:
+        data = media.read(str(PurePosixPath(source.path).with_suffix(".txt")))
+    except NotFound:
+        return ""
+    first = next(iter(data.decode(errors="replace").splitlines()), "")
+    return first.removeprefix("Text:").strip()

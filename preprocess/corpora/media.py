@@ -1,0 +1,219 @@
+"""Where raw videos lie: a local folder, or an s3:// prefix."""
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from pipeline.errors import MarlinError, UsageError
+from pipeline.storage import InvalidKey, NotFound, Store, open_store
+from pipeline.storage.atomic import os_error
+from preprocess.corpora.base import Media, Source
+from preprocess.frames import checked_series, frame_files
+from preprocess.quarantine import BadSource
+from preprocess.video import VideoInfo, probe
+
+log = logging.getLogger(__name__)
+
+FETCHES_AT_ONCE = 8
+
+
+def open_folder(path: str) -> Media:
+    """The place at a path, file:// or s3:// URL.
+
+    Raises:
+        UsageError: nothing is given, or the local folder does not exist.
+    """
+    if not path:
+        raise UsageError("corpus.path is empty: set it to the folder or s3:// prefix of the raw videos")
+    if path.startswith("s3://"):
+        return BucketMedia(open_store(path))
+    folder = Path(path.removeprefix("file://")).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"corpus.path: {folder} is not a folder: create it, or name the folder of the raw videos")
+    return LocalMedia(folder)
+
+
+def is_folder(source: Source) -> bool:
+    """Whether a source is a folder of frame images."""
+    return source.path.endswith("/")
+
+
+@dataclass(frozen=True)
+class LocalMedia:
+    """Files below a local folder; links to folders are followed, each folder is visited once."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Absolute path of the folder."""
+        return str(self.folder)
+
+    def files(self, under: str = "") -> Iterator[str]:
+        """All files, sorted; a name that is not valid UTF-8 is left out with a warning."""
+        for name in sorted(path.relative_to(self.folder).as_posix() for path in self._walk(self.folder / under)):
+            if any("\ud800" <= char <= "\udfff" for char in name):
+                log.warning("left out: the name %r is not valid UTF-8; rename it", name)
+            else:
+                yield name
+
+    def _walk(self, top: Path) -> Iterator[Path]:
+        seen: set[tuple[int, int]] = set()
+        for root, folders, files in os.walk(top, followlinks=True):
+            stat = Path(root).stat()
+            if (stat.st_dev, stat.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            folders.sort()
+            yield from (Path(root, file) for file in files)
+
+    def read(self, path: str) -> bytes:
+        """A small file."""
+        file = self.folder / path
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"{file}: no such file") from None
+        except OSError as error:
+            raise os_error(file, error) from None
+
+    @contextmanager
+    def open(self, source: Source) -> Iterator[Path]:
+        """The file or folder itself."""
+        if not is_folder(source):
+            with self._opened(source.path):
+                pass
+        elif not (self.folder / source.path).is_dir():
+            raise BadSource("unreadable", "it is gone")
+        yield self.folder / source.path
+
+    def probe(self, source: Source) -> VideoInfo:
+        """Reads the header of the file itself, or counts the frames of the folder."""
+        if is_folder(source):
+            return _frames_info(len(frame_files(self.folder / source.path)), source)
+        with self._opened(source.path) as stream:
+            return probe(stream)
+
+    def _opened(self, path: str) -> IO[bytes]:
+        file = self.folder / path
+        try:
+            if not file.is_file():  # opening a pipe would wait for its other end
+                raise BadSource("unreadable", "it is gone" if not file.exists() else "it is no regular file")
+            return file.open("rb")
+        except OSError as error:
+            raise BadSource("unreadable", error.strerror or str(error)) from error
+
+
+@dataclass(frozen=True)
+class BucketMedia:
+    """Objects below an s3:// prefix; each is fetched to a temporary file while it is worked on."""
+
+    store: Store
+
+    @property
+    def url(self) -> str:
+        """URL of the prefix."""
+        return self.store.url
+
+    def files(self, under: str = "") -> Iterator[str]:
+        """All objects, sorted by relative key."""
+        return (item.key for item in self.store.list(under))
+
+    def read(self, path: str) -> bytes:
+        """A small object."""
+        return self.store.read(path)
+
+    @contextmanager
+    def open(self, source: Source) -> Iterator[Path]:
+        """A copy in a temporary folder, removed afterwards; the frames of a folder are fetched several at once."""
+        with tempfile.TemporaryDirectory(prefix="marlin-source-") as folder:
+            if is_folder(source):
+                copies = {key: Path(folder, PurePosixPath(key).name) for key in self._frames(source)}
+                with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+                    list(pool.map(self._fetch, copies, copies.values()))
+                yield Path(folder)
+            else:
+                copy = Path(folder, "source" + PurePosixPath(source.path).suffix)
+                self._fetch(source.path, copy)
+                yield copy
+
+    def probe(self, source: Source) -> VideoInfo:
+        """Reads the header by range requests, or counts the frames of the folder."""
+        if is_folder(source):
+            return _frames_info(len(self._frames(source)), source)
+        try:
+            size = self.store.size(source.path)
+        except (NotFound, InvalidKey) as error:
+            raise BadSource("unreadable", str(error)) from error
+        return probe_ranges(lambda start, length: self.store.read_range(source.path, start, length), size)
+
+    def _fetch(self, key: str, copy: Path) -> None:
+        try:
+            self.store.fetch(key, copy)
+        except (NotFound, InvalidKey) as error:
+            raise BadSource("unreadable", str(error)) from error
+
+    def _frames(self, source: Source) -> list[str]:
+        """Keys of the frames of a folder, in order."""
+        prefix = source.path.removeprefix("./")
+        try:
+            keys = [item.key for item in self.store.list(prefix)]
+        except InvalidKey as error:
+            raise BadSource("unreadable", str(error)) from error
+        if not keys:
+            raise BadSource("unreadable", "it is gone")
+        names = (key.removeprefix(prefix) for key in keys)
+        return [prefix + name for name in checked_series(name for name in names if "/" not in name)]
+
+
+def probe_ranges(read: Callable[[int, int], bytes], size: int) -> VideoInfo:
+    """Length and frame rate of a remote file of `size` bytes; `read(start, length)` gives a part of it.
+
+    Raises:
+        BadSource: it can't be read or is no video.
+    """
+    with io.BufferedReader(_RangeReader(read, size), 1 << 18) as stream:
+        return probe(stream)
+
+
+def _frames_info(count: int, source: Source) -> VideoInfo:
+    return VideoInfo(seconds=count / source.frame_rate, fps=source.frame_rate)
+
+
+class _RangeReader(io.RawIOBase):
+    """Raw seekable reader of one remote file, a request a read."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__()
+        self._read_range, self._size, self._at = read, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer, CPython passes this
+        length = min(len(buffer), self._size - self._at)
+        if length <= 0:
+            return 0
+        try:
+            data = self._read_range(self._at, length)
+        except MarlinError as error:
+            raise OSError(str(error)) from error
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -1,0 +1,182 @@
+"""Split lists: which sources are for training, validation and test. A user's lists win over everything."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.storage import NotFound
+from preprocess.corpora.base import Listing, Media, Source, Split
+from preprocess.corpora.documents import parse_json, read_document, read_json, text_lines
+from preprocess.corpora.findings import finding
+
+NAMES: Mapping[str, Split] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
+"""What the splits are called in lists."""
+
+Entries = Callable[[Any], Iterable[str]]
+"""Gives the names that one entry of a list stands for."""
+
+ORDER: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Official:
+    """Sizes of the official corpus: videos of each split, and of all of them, None where nobody says."""
+
+    splits: Mapping[Split, int]
+    total: int | None = None
+    about: bool = False
+
+
+def line_entry(entry: Any) -> Iterable[str]:
+    """A line of a list as it is."""
+    return (str(entry),)
+
+
+def read_lists(
+    media: Media, where: str, usual: Sequence[str] = (), entries: Entries = line_entry
+) -> dict[str, Split] | None:
+    """The split of each listed name, None where there are no lists.
+
+    Args:
+        media: the corpus.
+        where: `corpus.splits`: a folder of lists (train, val, test; .txt with an entry a line, or .json with a list of
+            entries), or one .json file with a list of entries for each split.
+        usual: folders of the corpus where lists are looked for when `where` is empty; "" is the corpus itself.
+        entries: gives the names of an entry.
+
+    Raises:
+        UsageError: there are no lists at `where`, or a name is in two of them.
+    """
+    if where.endswith(".json"):
+        content = read_json(media, where, "corpus.splits")
+        if not isinstance(content, dict) or not content.keys() <= NAMES.keys():
+            raise UsageError(f"corpus.splits: {where} should hold the lists train, val and test, and nothing else")
+        return by_name({NAMES[name]: listed for name, listed in content.items()}, entries, where)
+    for folder in [where] if where else usual:
+        found = _folder_lists(media, folder)
+        if found:
+            return by_name(found, entries, folder or media.url)
+    if where:
+        raise UsageError(f"corpus.splits: no train, val or test list (.txt, .json) in {where} of {media.url}")
+    return None
+
+
+def by_name(lists: Mapping[Split, Iterable[Any]], entries: Entries, where: str) -> dict[str, Split]:
+    """The split of each name of some lists.
+
+    Raises:
+        UsageError: a name is in two of them.
+    """
+    splits: dict[str, Split] = {}
+    for split, listed in lists.items():
+        for entry in listed:
+            for name in entries(entry):
+                if splits.setdefault(name, split) != split:
+                    raise UsageError(
+                        f"corpus.splits: {name} is both in the {splits[name]} and the {split} list of {where}"
+                    )
+    return splits
+
+
+def assign(
+    kind: str,
+    listing: Listing,
+    lists: Mapping[str, Split] | None,
+    keys: Callable[[Source], Iterable[str]],
+    official: Official | None = None,
+) -> Listing:
+    """Puts sources into the splits of lists; what is in no list is left out. Says what does not fit.
+
+    Args:
+        kind: of the corpus, for the findings.
+        listing: all sources of the corpus.
+        lists: the split of each listed name; None changes nothing.
+        keys: the names that a source may be listed under; the first that is counts.
+        official: sizes to compare with.
+    """
+    findings: list[str] = []
+    sources = listing.sources
+    if lists is not None:
+        sources, findings = _assigned(kind, sources, lists, keys)
+        findings += _shared_people(kind, sources)
+    if official:
+        findings += _sizes(kind, sources, official, lists is not None)
+    return replace(listing, sources=sources, findings=(*listing.findings, *findings))
+
+
+def _assigned(
+    kind: str, sources: tuple[Source, ...], lists: Mapping[str, Split], keys: Callable[[Source], Iterable[str]]
+) -> tuple[tuple[Source, ...], list[str]]:
+    used: set[str] = set()
+    kept, unlisted = [], []
+    for source in sources:
+        names = [name for name in keys(source) if name in lists]
+        used.update(names)
+        if names:
+            kept.append(replace(source, split=lists[names[0]]))
+        else:
+            unlisted.append(source.name)
+    sizes = Counter(lists.values())
+    findings = [
+        line
+        for split in ORDER
+        for line in finding(
+            kind,
+            [name for name, place in lists.items() if place == split and name not in used],
+            f"{{n}} of {sizes[split]:,} listed {split} entries are not in the corpus",
+        )
+    ]
+    findings += finding(kind, unlisted, f"{{n}} of {len(sources):,} videos are in no split list and left out")
+    return tuple(kept), findings
+
+
+def _shared_people(kind: str, sources: Iterable[Source]) -> list[str]:
+    places: defaultdict[str, set[str]] = defaultdict(set)
+    for source in sources:
+        places[source.identity].add(source.split or "")
+    shared = [identity for identity, splits in places.items() if len(splits) > 1]
+    return finding(kind, shared, "{n} identities are in more than one split, as the lists say")
+
+
+def _sizes(kind: str, sources: Sequence[Source], official: Official, listed: bool) -> list[str]:
+    about = "about " if official.about else ""
+    if not listed:
+        total = official.total or sum(official.splits.values())
+        return [] if len(sources) == total else [f"{kind}: {len(sources):,} videos, the official corpus has {total:,}"]
+    counts = Counter(source.split for source in sources)
+    return [
+        f"{kind}: {counts[split]:,} {split} videos, the official split has {about}{size:,}"
+        for split, size in official.splits.items()
+        if counts[split] != size
+    ]
+
+
+def _folder_lists(media: Media, folder: str) -> dict[Split, list[Any]]:
+    found: dict[Split, list[Any]] = {}
+    for name, split in NAMES.items():
+        for suffix in (".txt", ".json"):
+            path = f"{folder.rstrip('/')}/{name}{suffix}" if folder else name + suffix
+            try:
+                data = read_document(media, path)
+            except NotFound:
+                continue
+            if split in found:
+                raise UsageError(f"corpus.splits: {folder or media.url} has two {split} lists: keep one")
+            found[split] = text_lines(data, path) if suffix == ".txt" else _json_entries(data, path)
+    return found
+
+
+def _json_entries(data: bytes, path: str) -> list[Any]:
+    entries = parse_json(data, path)
+    if not isinstance(entries, list):
+        raise UsageError(f"corpus.splits: {path} should hold a list")
+    return entries
