@@ -1,23 +1,27 @@
-"""Second pass over a span of a video: cuts the chosen faces out and parses them."""
+"""Second pass over a span of a video: cuts the chosen faces out and parses them.
+
+Faces are parsed in batches of `preprocess.parse_batch` in the order of their frames, whatever else runs: the batches of
+a unit are the same each time, and so are its bytes.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
+from preprocess.choose import Chosen, plan_runs
 from preprocess.clip import Clip
 from preprocess.crop import crop_matrix, extract
-from preprocess.find import Found, Stats, plan_runs
+from preprocess.find import Found, Stats
 from preprocess.models import Networks
-from preprocess.runs import Run, held_out_share
+from preprocess.parsers.base import Parser, View
+from preprocess.runs import Run, division_of
 from preprocess.sample import SampleBuilder, Style
 from preprocess.track import Track
 from preprocess.video import Frame
-
-CONTEXT = 2.0
-"""Side of the picture that is parsed, in sides of the face: hair and shoulders help the networks."""
 
 
 @dataclass(eq=False)
@@ -27,6 +31,22 @@ class _Job:
     track: Track
     squares: Floats
     builder: SampleBuilder
+
+    @property
+    def end(self) -> int:
+        """Index after the last frame."""
+        return self.builder.run.start + self.builder.run.frames
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A face of one frame with the context around it; `points` of its mesh are in pixels of `picture`."""
+
+    job: _Job
+    picture: Image
+    points: Floats | None
+    square: Floats
+    time: float
 
 
 def make_samples(
@@ -47,43 +67,58 @@ def make_samples(
         "detector": cfg.detector,
         "parser": networks.parser.name,
         "models": dict(networks.models),
-        "labels": {},
+        "labels": dict(clip.source.labels),
     }
     style = Style(cfg.size, cfg.patch, cfg.jpeg_quality, cfg.label_maps)
-    chosen = plan_runs(found, cfg, held_out_share(clip.source.identity, cfg), stats)
+    chosen = plan_runs(found, cfg, division_of(clip.source, cfg), stats)
     waiting = [
-        _Job(track, squares, SampleBuilder(run, style, {**head, "key": _key(clip, track, run), "track": track.id}))
-        for track, squares, run in sorted(chosen, key=lambda item: (item[2].start, item[0].id))
+        _Job(item.track, item.squares, SampleBuilder(item.run, style, {**head, **_own_head(clip, item)}))
+        for item in chosen
     ]
+    view = View.of(cfg)
     active: list[_Job] = []
+    batch: list[_Cut] = []
     for frame in clip.frames(cfg.fps):
         while waiting and waiting[0].builder.run.start <= frame.index:
             active.append(waiting.pop(0))
         for job in active:
-            _add_frame(job, frame, cfg, networks)
-        for job in [job for job in active if job.builder.run.start + job.builder.run.frames == frame.index + 1]:
-            active.remove(job)
-            stats.samples += 1
-            stats.unparsed += job.builder.unparsed
-            yield job.builder
+            batch.append(_cut(job, frame, view, cfg.margin))
+            if len(batch) == cfg.parse_batch:
+                yield from _parsed(batch, view, networks.parser, stats)
+                batch = []
+        active = [job for job in active if job.end > frame.index + 1]
         if not waiting and not active:
-            return
+            break
+    yield from _parsed(batch, view, networks.parser, stats)
+
+
+def _own_head(clip: Clip, item: Chosen) -> dict[str, Any]:
+    return {"key": _key(clip, item.track, item.run), "track": item.track.id, "phash": list(item.phash)}
 
 
 def _key(clip: Clip, track: Track, run: Run) -> str:
     return f"{clip.key}-t{track.id:02d}-{run.start:06d}"
 
 
-def _add_frame(job: _Job, frame: Frame, cfg: PreprocessConfig, networks: Networks) -> None:
+def _cut(job: _Job, frame: Frame, view: View, margin: float) -> _Cut:
     row = frame.index - job.track.start
     square = job.squares[row].astype(np.float64)
-    wide = square * (1, 1, 1 + 2 * cfg.margin)
-    pad = max(0, round(cfg.size * (CONTEXT / (1 + 2 * cfg.margin) - 1) / 2))
-    picture = extract(frame.rgb, wide, cfg.size, pad)
-    inside = slice(pad, pad + cfg.size)
-    labels: Image | None = None
+    wide = square * (1, 1, 1 + 2 * margin)
     points = job.track.observations[row].points
     if points is not None:
-        matrix = crop_matrix(wide, cfg.size, pad)
-        labels = networks.parser(picture, (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
-    job.builder.add(picture[inside, inside], None if labels is None else labels[inside, inside], square, frame.time)
+        matrix = crop_matrix(wide, view.size, view.pad)
+        points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return _Cut(job, extract(frame.rgb, wide, view.size, view.pad), points, square, frame.time)
+
+
+def _parsed(batch: list[_Cut], view: View, parser: Parser, stats: Stats) -> Iterator[SampleBuilder]:
+    """Labels a batch, adds each face to its sample, and gives the samples that are full then."""
+    known = [(cut.picture, cut.points) for cut in batch if cut.points is not None]
+    labels = iter(parser([picture for picture, _ in known], [points for _, points in known]))
+    for cut in batch:
+        builder = cut.job.builder
+        builder.add(view.inside(cut.picture), None if cut.points is None else next(labels), cut.square, cut.time)
+        if builder.full:
+            stats.samples += 1
+            stats.unparsed += builder.unparsed
+            yield builder

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
+from preprocess.sessions import onnx_providers, session_options
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,16 @@ class Detection:
 
 
 class Detector:
-    """SCRFD on the CPU, one thread, so that its floats do not depend on the machine's load."""
+    """SCRFD, on the CPU ('cpu') or on the GPU where onnxruntime has CUDA ('cuda')."""
 
-    def __init__(self, path: Path, threshold: float) -> None:
-        import onnxruntime
+    def __init__(self, path: Path, threshold: float, device: str = "cpu") -> None:
         from insightface.model_zoo import get_model
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._net = get_model(str(path), providers=["CPUExecutionProvider"], sess_options=options)
+        self._net = get_model(str(path), providers=onnx_providers(device), sess_options=session_options())
         if self._net is None or not hasattr(self._net, "detect"):
             raise MarlinError(f"{path} is not a face detector that insightface knows: give an SCRFD ONNX file")
-        self._net.prepare(-1, det_thresh=threshold)
+        # A negative number would move it to the CPU; the providers above have chosen already.
+        self._net.prepare(0, det_thresh=threshold)
 
     def __call__(self, rgb: Image) -> list[Detection]:
         """Faces of a frame, largest first."""

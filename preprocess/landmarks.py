@@ -17,6 +17,7 @@ LEFT_BROW = [276, 283, 282, 295, 285, 336, 296, 334, 293, 300]
 RIGHT_BROW = [46, 53, 52, 65, 55, 107, 66, 105, 63, 70]
 NOSE_POINTS = [168, 6, 193, 417, 122, 351, 196, 419, 198, 420, 49, 279, 129, 358, 64, 294, 98, 327, 97, 326, 2, 94]
 TOP, CHIN = 10, 152
+NOSE_TIP, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER = 1, 61, 291
 
 # The mesh ends in the middle of the forehead: the arc is raised by this share of the face's height at its top,
 # less towards the temples. What is hair up there is labelled hair.
@@ -41,11 +42,17 @@ def face_outline(points: Floats) -> Floats:
     return raised
 
 
+def five_points(points: Floats) -> Floats:
+    """The five points that faces are aligned by (5, 2): right eye, left eye, nose, right and left mouth corner."""
+    eyes = [points[ring].mean(axis=0) for ring in (RIGHT_EYE_RING, LEFT_EYE_RING)]
+    return np.stack([*eyes, *points[[NOSE_TIP, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]]])
+
+
 def fill(polygon: Floats, shape: tuple[int, int]) -> Mask:
     """Inside of a polygon (N, 2) as a mask (H, W)."""
     canvas = np.zeros(shape, np.uint8)
     cv2.fillPoly(canvas, [_fixed(polygon)], 1, shift=_SHIFT)
-    return canvas.astype(bool)
+    return canvas.view(bool)
 
 
 def draw_parts(labels: Image, points: Floats) -> None:

@@ -1,5 +1,6 @@
 """The networks of a configuration: where their files are, what their hashes are, and how to load them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,14 @@ from pipeline.assets import model_path
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import UsageError
 from pipeline.storage.manifest import sha256_file
-from preprocess.detect import Detector
+from preprocess.arrays import Image
+from preprocess.detect import Detection, Detector
 from preprocess.hair import HairBackend, HairHeuristic, HairNetwork
 from preprocess.mesh import MeshNet, PersonNet
-from preprocess.parse import LandmarkParser, Parser
+from preprocess.parsers.base import Device, Parser, View
+from preprocess.parsers.bisenet import BisenetParser
+from preprocess.parsers.farl import FarlParser
+from preprocess.parsers.landmarks import LandmarkParser
 
 
 @dataclass(frozen=True)
@@ -25,18 +30,29 @@ def model_files(cfg: PreprocessConfig) -> tuple[ModelFile, ...]:
     """The files that a configuration uses, in a fixed order.
 
     Raises:
-        UsageError: a configured path is no file.
+        UsageError: a configured path is no file, or the parser's file is not configured.
         MarlinError: a pinned file is not in the cache, or its hash is wrong.
     """
     models = cfg.models
-    files = [
-        _file("scrfd", "detector", models.detector),
-        _file("face_landmark", "landmarks", models.landmarks),
-        _file("selfie_segmentation", "person", models.person),
-    ]
-    if models.hair:
-        files.append(_file("hair_segmentation", "hair", models.hair))
+    files = [_file("scrfd", "detector", models.detector), _file("face_landmark", "landmarks", models.landmarks)]
+    if cfg.parser == "farl":
+        files.append(_own_file("farl", models.farl))
+    elif cfg.parser == "bisenet":
+        files.append(_own_file("bisenet", models.bisenet))
+    else:
+        files.append(_file("selfie_segmentation", "person", models.person))
+        if models.hair:
+            files.append(_file("hair_segmentation", "hair", models.hair))
     return tuple(files)
+
+
+def _own_file(parser: str, configured: str) -> ModelFile:
+    if not configured:
+        raise UsageError(
+            f"preprocess.parser={parser} needs its network: set preprocess.models.{parser}=PATH "
+            "(docs/parsers.md says where to get one), or use preprocess.parser=landmarks"
+        )
+    return _file(parser, parser, configured)
 
 
 def _file(name: str, key: str, configured: str) -> ModelFile:
@@ -55,29 +71,53 @@ def describe(files: tuple[ModelFile, ...]) -> list[dict[str, str]]:
 class Networks:
     """Loaded networks of one worker."""
 
-    detector: Detector
+    detector: Callable[[Image], list[Detection]]
     mesh: MeshNet
     parser: Parser
     models: tuple[tuple[str, str], ...]
     """Name and sha256 of each file."""
 
 
-def load_networks(cfg: PreprocessConfig, files: tuple[ModelFile, ...]) -> Networks:
+def load_networks(cfg: PreprocessConfig, files: tuple[ModelFile, ...], device: Device = "cpu") -> Networks:
     """Loads the networks of a configuration.
 
     Raises:
         MarlinError: a file is not what it should be.
     """
     paths = {file.name: file.path for file in files}
-    hair: HairBackend = HairNetwork(paths["hair_segmentation"]) if "hair_segmentation" in paths else HairHeuristic()
     return Networks(
-        detector=Detector(paths["scrfd"], cfg.detect_threshold),
+        detector=Detector(paths["scrfd"], cfg.detect_threshold, device),
         mesh=MeshNet(paths["face_landmark"]),
-        parser=LandmarkParser(PersonNet(paths["selfie_segmentation"]), hair),
+        parser=load_parser(cfg, files, device),
         models=tuple((entry["name"], entry["sha256"]) for entry in describe(files)),
     )
 
 
+def load_parser(cfg: PreprocessConfig, files: tuple[ModelFile, ...], device: Device = "cpu") -> Parser:
+    """Loads the parser of a configuration alone.
+
+    Args:
+        cfg: names the backend and the size of its pictures.
+        files: as from `model_files`.
+        device: where `farl` and `bisenet` run; the small networks of `landmarks` always run on the CPU.
+
+    Raises:
+        MarlinError: a file is not what it should be.
+    """
+    paths = {file.name: file.path for file in files}
+    view = View.of(cfg)
+    # One thread gains nothing from a batch, and a picture by itself takes less memory.
+    batch = 1 if device == "cpu" else None
+    if cfg.parser == "farl":
+        return FarlParser(paths["farl"], view, device, batch)
+    if cfg.parser == "bisenet":
+        return BisenetParser(paths["bisenet"], view, device, batch)
+    hair: HairBackend = HairNetwork(paths["hair_segmentation"]) if "hair_segmentation" in paths else HairHeuristic()
+    return LandmarkParser(PersonNet(paths["selfie_segmentation"]), hair, view)
+
+
 def parser_name(cfg: PreprocessConfig) -> str:
     """Name of the parser that a configuration uses, without loading it."""
+    if cfg.parser != "landmarks":
+        return cfg.parser
     return f"{cfg.parser}+{HairNetwork.name if cfg.models.hair else HairHeuristic.name}"
