@@ -24,6 +24,12 @@ def larger_side(box: Floats) -> float:
     return float(max(box[2] - box[0], box[3] - box[1]))
 
 
+def distance(a: Floats, b: Floats) -> float:
+    """Distance of two boxes' centres, in sides of the larger one."""
+    apart = float(np.linalg.norm((a[:2] + a[2:] - b[:2] - b[2:]) / 2))
+    return apart / max(larger_side(a), larger_side(b), 1.0)
+
+
 def squares(boxes: Floats) -> Floats:
     """Boxes (N, 4) as squares (N, 3): centre x, centre y, larger side."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -6,12 +6,26 @@ Reason = Literal[
     "unreadable",  # can't be opened or fetched, or is no video container
     "no-video",  # has no video stream, or one without a single frame
     "damaged",  # the decoder failed on the way
-    "too-short",  # no face stays for preprocess.min_frames
+    "no-face",  # none is detected, or the mesh fits none (profiles, drawings)
+    "too-short",  # no face stays for preprocess.min_frames or preprocess.min_track
     "too-small",  # every face is smaller than preprocess.min_face
-    "no-face",
+    "blurred",  # every face is below preprocess.min_sharpness
+    "pose",  # every face turns or nods more than preprocess.max_yaw or max_pitch
     "failed",  # an unforeseen error on this source alone
     "worker-died",  # the process that worked on it died each time
 ]
+"""Where several hold, the reason of the run that came furthest counts (docs/faces.md)."""
+
+Dropped = Literal[
+    "brief",  # a track shorter than preprocess.min_track
+    "short",  # a remainder of a track shorter than preprocess.min_frames
+    "no-mesh",  # a run whose face the mesh does not fit in half of the frames
+    "small",  # a run with a face smaller than preprocess.min_face
+    "blurred",  # a run less sharp than preprocess.min_sharpness
+    "pose",  # a run turned away more than preprocess.max_yaw or max_pitch
+    "duplicate",  # a run that shows the same recording as an earlier one of the same source
+]
+"""Why a part of a good source is left out; each is counted."""
 
 
 class BadSource(Exception):

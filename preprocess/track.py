@@ -1,45 +1,90 @@
-"""Tracks: the same face over consecutive frames of one scene.
+"""Tracks: the same face over consecutive frames of one scene, and what is known of it in each."""
 
-The detector looks every few frames; in between the mesh follows each face, and the detector is asked again at once
-when the mesh loses one.
-"""
-
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from preprocess.arrays import Floats, Image
-from preprocess.cuts import CutFinder
-from preprocess.detect import Detection
-from preprocess.geometry import box_of, iou
-from preprocess.mesh import MeshFit, Roi, roi_of_box, roi_of_points
+import numpy as np
 
-PRESENT = 0.5
-SAME_FACE = 0.3
-DUPLICATE = 0.6
-MAX_MISSES = 5
-# A mesh can settle on something that is no face: the detector must agree once in so many looks.
-UNCONFIRMED_LOOKS = 3
+from preprocess.arrays import Floats
+from preprocess.geometry import box_of, distance
+
+APART = 2.0
+"""Distance of two faces, in sides of their boxes, from which on neither head covers the other's face."""
+HISTORY = 8
+"""Frames that the speed of a face is taken from."""
 
 
 @dataclass(eq=False)
 class Observation:
-    """What is known of a face in one frame: both None when it was missed."""
+    """What is known of a face in one frame: `detected` and `points` both None when it was missed.
+
+    Attributes:
+        detected: box (4,) of the detector, in frames where it looked.
+        points: mesh (468, 2).
+        pose: yaw and pitch in degrees, with the mesh.
+        sharpness: see `quality.sharpness`; in frames that have a fingerprint.
+        print: see `fingerprint.fingerprint`; every few frames.
+    """
 
     detected: Floats | None = None
     points: Floats | None = None
+    pose: tuple[float, float] | None = None
+    sharpness: float | None = None
+    print: bytes | None = None
 
     @property
     def seen(self) -> bool:
         """Whether anything was found in this frame."""
         return self.detected is not None or self.points is not None
 
+    @property
+    def box(self) -> Floats | None:
+        """Box (4,) of the mesh, else of the detector."""
+        return self.detected if self._mesh_box is None else self._mesh_box
+
+    @cached_property
+    def _mesh_box(self) -> Floats | None:
+        return None if self.points is None else box_of(self.points)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A face as it was in one frame; `apart` from all others, so that none covered it."""
+
+    index: int
+    box: Floats
+    speed: Floats
+    look: Floats
+    apart: bool
+
+    def box_at(self, index: int) -> Floats:
+        """Where its box (4,) would be in another frame."""
+        box: Floats = self.box + np.tile(self.speed, 2) * (index - self.index)
+        return box
+
 
 @dataclass(eq=False)
 class Track:
-    """A face from frame `start` on, an observation for each consecutive frame."""
+    """A face from frame `start` on, an observation for each consecutive frame.
+
+    Attributes:
+        scene: index of the first frame of its scene.
+        look: `portrait.features` where the mesh fitted last.
+        sure: the same where the detector agreed last: in fast motion the mesh alone lags behind.
+        first_clear, clear: its first and last sight apart from other faces; its first sight if it never was.
+        hidden: it ended behind another face, and may come out again.
+        id: number of the face in its video; parts of a track that was hidden in between share it.
+    """
 
     start: int
     observations: list[Observation] = field(default_factory=list)
+    scene: int = 0
+    look: Floats | None = None
+    sure: Floats | None = None
+    first_clear: Sight | None = None
+    clear: Sight | None = None
+    hidden: bool = False
     id: int = -1
 
     @property
@@ -47,14 +92,32 @@ class Track:
         """Index after the last frame."""
         return self.start + len(self.observations)
 
+    def at(self, index: int) -> Observation:
+        """What is known in a frame of the video."""
+        return self.observations[index - self.start]
+
     def last_box(self) -> Floats:
         """Box where the face was last seen."""
         for observation in reversed(self.observations):
-            if observation.points is not None:
-                return box_of(observation.points)
-            if observation.detected is not None:
-                return observation.detected
+            if (box := observation.box) is not None:
+                return box
         raise ValueError("a track without any observation")
+
+    def expected_box(self) -> Floats:
+        """Where the face is in the last frame: its box, or after a miss where its motion would have taken it."""
+        misses = self.misses()
+        box: Floats = self.last_box() + np.tile(self.speed(self.end - misses), 2) * misses
+        return box
+
+    def speed(self, end: int) -> Floats:
+        """Pixels a frame (2,) that the centre moved by, over the last frames before `end`."""
+        last = end - self.start
+        recent = self.observations[max(0, last - HISTORY - 1) : last]
+        centres = [(row, (box[:2] + box[2:]) / 2) for row, seen in enumerate(recent) if (box := seen.box) is not None]
+        if len(centres) < 2:
+            return np.zeros(2)
+        (first, a), (final, b) = centres[0], centres[-1]
+        return np.asarray((b - a) / (final - first))
 
     def last_detected(self) -> int:
         """Index of the last frame where the detector agreed."""
@@ -72,110 +135,24 @@ class Track:
             count += 1
         return count
 
+    def cut_back(self, end: int) -> None:
+        """Forgets the frames from `end` on, and misses before it; the first frame stays."""
+        del self.observations[max(1, end - self.start) :]
+        misses = self.misses()
+        if misses:
+            del self.observations[-misses:]
 
-class Tracker:
-    """Follows every face of a video; feed it the frames in order, then `finish`."""
+    def near(self, others: Iterable["Track"]) -> bool:
+        """Whether one of other faces is, in the last frame, so close that one of the two may cover the other."""
+        return any(distance(self.expected_box(), other.expected_box()) < APART for other in others)
 
-    def __init__(
-        self,
-        detect: Callable[[Image], list[Detection]],
-        fit: Callable[[Image, Roi], MeshFit],
-        detect_every: int,
-    ) -> None:
-        self._detect, self._fit, self._every = detect, fit, detect_every
-        self._cut = CutFinder()
-        self._active: list[Track] = []
-        self._done: list[Track] = []
-
-    def update(self, index: int, rgb: Image) -> None:
-        """Takes the next frame; indices are consecutive."""
-        cut = self._cut(rgb)
-        if cut:
-            self._end(list(self._active))
-        for track in self._active:
-            track.observations.append(self._follow(track, rgb))
-        lost = any(not track.observations[-1].seen for track in self._active)
-        if index % self._every == 0 or cut or lost:
-            self._look(index, rgb)
-        self._end([track for track in self._active if self._over(track)])
-        self._end(self._duplicates())
-
-    def finish(self) -> list[Track]:
-        """All tracks, numbered by start, then by place from left to right."""
-        self._end(list(self._active))
-        ordered = sorted(self._done, key=lambda track: (track.start, *_first_box(track).tolist()))
-        for number, track in enumerate(ordered):
-            track.id = number
-        return ordered
-
-    def _follow(self, track: Track, rgb: Image) -> Observation:
-        before = track.observations[-1].points
-        if before is None:
-            return Observation()
-        fit = self._fit(rgb, roi_of_points(before))
-        good = fit.presence >= PRESENT and iou(box_of(fit.points), box_of(before)) >= SAME_FACE
-        return Observation(points=fit.points) if good else Observation()
-
-    def _look(self, index: int, rgb: Image) -> None:
-        faces = self._detect(rgb)
-        pairs = sorted(
-            (
-                (iou(face.box, track.last_box()), f, t)
-                for f, face in enumerate(faces)
-                for t, track in self._enumerated()
-            ),
-            key=lambda pair: (-pair[0], pair[1], pair[2]),
-        )
-        free_faces, free_tracks = set(range(len(faces))), set(range(len(self._active)))
-        for overlap, f, t in pairs:
-            if overlap >= SAME_FACE and f in free_faces and t in free_tracks:
-                free_faces.discard(f)
-                free_tracks.discard(t)
-                self._confirm(self._active[t].observations[-1], faces[f], rgb)
-        for f in sorted(free_faces):
-            if all(iou(faces[f].box, track.last_box()) < SAME_FACE for track in self._active):
-                self._begin(index, faces[f], rgb)
-
-    def _enumerated(self) -> list[tuple[int, Track]]:
-        return list(enumerate(self._active))
-
-    def _confirm(self, observation: Observation, face: Detection, rgb: Image) -> None:
-        observation.detected = face.box
-        if observation.points is None:
-            observation.points = self._fit_face(face, rgb)
-
-    def _begin(self, index: int, face: Detection, rgb: Image) -> None:
-        points = self._fit_face(face, rgb)
-        if points is not None:
-            self._active.append(Track(start=index, observations=[Observation(face.box, points)]))
-
-    def _fit_face(self, face: Detection, rgb: Image) -> Floats | None:
-        fit = self._fit(rgb, roi_of_box(face.box, face.eyes))
-        good = fit.presence >= PRESENT and iou(box_of(fit.points), face.box) >= SAME_FACE
-        return fit.points if good else None
-
-    def _over(self, track: Track) -> bool:
-        unconfirmed = track.end - track.last_detected() > UNCONFIRMED_LOOKS * self._every
-        if unconfirmed:
-            del track.observations[track.last_detected() + 1 - track.start :]
-        return unconfirmed or track.misses() > MAX_MISSES
-
-    def _duplicates(self) -> list[Track]:
-        return [
-            later
-            for position, later in enumerate(self._active)
-            if any(iou(later.last_box(), earlier.last_box()) > DUPLICATE for earlier in self._active[:position])
-        ]
-
-    def _end(self, tracks: list[Track]) -> None:
-        for track in tracks:
-            self._active.remove(track)
-            misses = track.misses()
-            if misses:
-                del track.observations[-misses:]
-            self._done.append(track)
-
-
-def _first_box(track: Track) -> Floats:
-    detected = track.observations[0].detected
-    return track.last_box() if detected is None else detected
+    def note_clear(self, others: Iterable["Track"]) -> None:
+        """Remembers the face as it is in the last frame, unless another one is near; the first sight in any case."""
+        box = self.observations[-1].box
+        if box is None or self.look is None:
+            return
+        apart = not self.near(others)
+        if self.clear is None or apart:
+            self.clear = Sight(self.end - 1, box, self.speed(self.end), self.look, apart)
+        if self.first_clear is None or not self.first_clear.apart:
+            self.first_clear = self.clear

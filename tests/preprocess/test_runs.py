@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.runs import cut_track, held_out_share
+from preprocess.corpora import Source
+from preprocess.runs import Division, Run, cut_track, division_of, held_out_share
 
 
 @given(
@@ -18,7 +19,7 @@ def test_runs_never_overlap_nor_straddle_the_split(
     start: int, frames: int, clip: int, share: float, holdout: float
 ) -> None:
     minimum = max(1, round(clip * share))
-    runs, short = cut_track(start, frames, clip=clip, minimum=minimum, holdout=holdout)
+    runs, short = cut_track(start, frames, clip=clip, minimum=minimum, division=Division(holdout=holdout))
 
     border = start + frames - round(frames * holdout)
     taken = [index for run in runs for index in range(run.start, run.start + run.frames)]
@@ -42,7 +43,7 @@ def test_held_out_identities_are_about_the_share_and_stay_held_out(names: list[s
 
 
 def test_a_track_of_the_demo() -> None:
-    runs, short = cut_track(10, 120, clip=32, minimum=16, holdout=0.25)
+    runs, short = cut_track(10, 120, clip=32, minimum=16, division=Division(holdout=0.25))
 
     assert [(run.start, run.frames, run.split) for run in runs] == [
         (10, 32, "train"),
@@ -51,3 +52,9 @@ def test_a_track_of_the_demo() -> None:
         (100, 30, "val"),
     ]
     assert short == 0
+
+
+def test_an_official_list_decides_for_the_whole_track() -> None:
+    listed = Source("v", "person", "v.mp4", split="test")
+    division = division_of(listed, PreprocessConfig(holdout=0.5, holdout_identities=1.0))
+    assert cut_track(3, 64, clip=32, minimum=16, division=division) == ([Run(3, 32, "test"), Run(35, 32, "test")], 0)

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 from preprocess.arrays import Floats, Image
 from preprocess.detect import Detection
 from preprocess.geometry import box_of
 from preprocess.mesh import POINTS, MeshFit, Roi
-from preprocess.track import MAX_MISSES, Track, Tracker
+from preprocess.track import Track
+from preprocess.tracker import MAX_MISSES, Tracker
 
 Place = tuple[float, float, float]
 Script = Callable[[int], Mapping[str, Place]]
@@ -48,7 +50,7 @@ class Stage:
         x, y, side = near[0] if near else (roi.x, roi.y, roi.side / 1.5)
         angles = np.linspace(0, 2 * np.pi, POINTS)
         points = np.stack([x + side / 2 * np.cos(angles), y + side / 2 * np.sin(angles)], axis=1)
-        return MeshFit(points.astype(np.float32), 0.9 if near else 0.1)
+        return MeshFit(points.astype(np.float32), 0.9 if near else 0.1, (0.0, 0.0))
 
     def run(self, frames: int, every: int = 10) -> list[Track]:
         tracker = Tracker(self.detect, self.fit, every)
@@ -122,3 +124,34 @@ def test_two_tracks_never_follow_the_same_face() -> None:
     assert _spans(tracks)[0] == (0, 0, 60)
     assert len(tracks) == 2
     assert tracks[1].end < 45
+
+
+@pytest.mark.parametrize("older", ["behind", "front"])
+def test_faces_that_look_alike_are_told_apart_by_their_motion(older: str) -> None:
+    def cross(index: int) -> dict[str, Place]:
+        # The mesh and the detector see only the first of two that overlap.
+        faces: dict[str, Place] = {"front": (150.0 - 4 * index, 50, 24), "behind": (10.0 + 4 * index, 50, 24)}
+        if index < 4:
+            return {older: faces[older]}
+        return faces
+
+    hidden = range(14, 22)
+    tracks = Stage(cross, undetected=lambda index, name: name == "behind" and index in hidden).run(36, every=2)
+
+    [front] = [track for track in tracks if track.end == 36 and track.last_box()[0] < 80]
+    assert front.start == (0 if older == "front" else 4)
+    before, after = sorted((track for track in tracks if track is not front), key=lambda track: track.start)
+    assert before.end <= 18 < after.start
+    assert before.id == after.id != front.id
+    for track, step in ((front, -4), (before, 4), (after, 4)):
+        lefts = [seen.box[0] for seen in track.observations if seen.box is not None]
+        np.testing.assert_allclose(np.diff(lefts), step, atol=0.1)
+
+
+def test_faces_that_no_mesh_fits_are_counted_and_begin_no_track() -> None:
+    stage = Stage(lambda index: {"a": (60, 50, 40)}, unmeshed=lambda index, name: True)
+    tracker = Tracker(stage.detect, stage.fit, 10)
+    for index in range(21):
+        tracker.update(index, np.zeros((90, 160, 3), np.uint8))
+    assert tracker.finish() == []
+    assert tracker.unfitted == 3
