@@ -86,13 +86,34 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    nested = commands.add_parser("dataset", help="check, count, draw and preview a dataset")
+    nested = commands.add_parser("dataset", help="check, count, draw, extend a dataset, take sources out of it")
     dataset = nested.add_subparsers(metavar="VERB", required=True)
-    _config(_verb(dataset, "verify", verbs.dataset_verify, "check every shard and sample"))
-    _config(_verb(dataset, "stats", verbs.dataset_stats, "count sources, tracks, samples, quarantine"))
+    command = _config(_verb(dataset, "verify", verbs.dataset_verify, "check every shard and sample"))
+    command.add_argument("--deep", action="store_true", help="also decode every frame and sound, and tag regions again")
+    command.add_argument("--repair", action="store_true", help="drop damaged units: preprocess makes them again")
+    command.add_argument("--most", type=_at_least_0, default=20, metavar="N", help="problems to list (default: 20)")
+    command = _config(_verb(dataset, "stats", verbs.dataset_stats, "count sources, tracks, samples, quarantine"))
+    command.add_argument("--json", action="store_true", help="for machines")
+    command.add_argument(
+        "--samples",
+        type=_at_least_0,
+        default=256,
+        metavar="N",
+        help="samples to measure sizes and regions on (default: 256)",
+    )
     command = _config(_verb(dataset, "show", verbs.dataset_show, "draw samples with their regions"))
     command.add_argument("-o", "--output", default="samples.png", help="PNG to write (default: samples.png)")
     command.add_argument("--count", type=int, default=8, help="samples to draw (default: 8)")
+    command.add_argument("--key", action="append", default=[], help="a sample to draw (repeat for more)")
+    command.add_argument("--source", action="append", default=[], help="draw samples of this source (repeat for more)")
+    _config(_verb(dataset, "append", verbs.dataset_append, "extend a dataset by the videos of corpus.path"))
+    command = _config(_verb(dataset, "remove", verbs.dataset_remove, "take sources out of a dataset for good"))
+    command.add_argument("--source", action="append", default=[], metavar="NAME", help="a source (repeat for more)")
+    command.add_argument(
+        "--identity", action="append", default=[], metavar="ID", help="all sources of a person (repeat)"
+    )
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; recorded in the dataset")
+    command.add_argument("--dry-run", action="store_true", help="only say what would go")
     command = _config(_verb(dataset, "order", verbs.dataset_order, "print what a rank will read, as JSON lines"))
     command.add_argument("--world", type=int, default=1, help="ranks of the run (default: 1)")
     command.add_argument("--rank", type=int, default=0, help="which of them (default: 0)")
@@ -111,6 +132,13 @@ def _config(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("-c", "--config", required=True, help="name of a preset, or path of a YAML file")
     _overrides(command)
     return command
+
+
+def _at_least_0(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
 
 
 def _overrides(command: argparse.ArgumentParser) -> None:

@@ -1,12 +1,15 @@
 """What each verb of the command line does. Stages are imported only when their verb runs."""
 
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config
-from pipeline.layout import run_store
+from pipeline.errors import MarlinError
+from pipeline.layout import dataset_store, run_store
+from pipeline.text import plural
 
 
 def demo(args: Namespace) -> None:
@@ -28,9 +31,9 @@ def run(args: Namespace) -> None:
 def preprocess(args: Namespace) -> None:
     """Raw videos to shards."""
     from preprocess.stage import run_preprocess
+    from preprocess.summary import preprocess_text
 
-    summary = run_preprocess(_config(args))
-    _say(str(summary))
+    _say(preprocess_text(run_preprocess(_config(args)), _again(args)))
 
 
 def train(args: Namespace) -> None:
@@ -88,24 +91,59 @@ def doctor(args: Namespace) -> None:
 
 
 def dataset_verify(args: Namespace) -> None:
-    """Every shard against its manifest, every sample against the schema."""
-    from preprocess.inspect import verify
+    """Every object against what commits it, every sample against the format."""
+    from preprocess.inspect.repair import repair
+    from preprocess.inspect.verify import verify
 
-    _say(verify(_config(args)))
+    cfg = _config(args)
+    report = verify(dataset_store(cfg), deep=args.deep)
+    _say("\n".join(report.lines(most=args.most)))
+    if not report.problems:
+        return
+    count = f"{report.url}: {plural(len(report.problems), 'problem')}"
+    again = f"`marlin preprocess -c {_again(args)}`"
+    if not args.repair:
+        raise MarlinError(f"{count}; to mend, `marlin dataset verify --repair -c {_again(args)}`, then {again}")
+    done = repair(cfg, report)
+    _say(f"dropped {plural(len(done.dropped), 'unit')}: {again} makes them again")
+    if done.kept:
+        raise MarlinError(f"{plural(len(done.kept), 'unit')} can't be made again, the first: {done.kept[0]}")
 
 
 def dataset_stats(args: Namespace) -> None:
-    """Counts of a dataset."""
-    from preprocess.inspect import stats
+    """What a dataset holds."""
+    import json
 
-    _say(stats(_config(args)))
+    from preprocess.inspect.stats import dataset_stats, stats_text
+
+    stats = dataset_stats(dataset_store(_config(args)), measured=args.samples)
+    _say(json.dumps(stats, indent=1, sort_keys=True, ensure_ascii=False) if args.json else stats_text(stats))
 
 
 def dataset_show(args: Namespace) -> None:
-    """Sample frames with their region overlay as one PNG."""
-    from preprocess.inspect import show
+    """Sample frames with their regions as one PNG."""
+    from preprocess.inspect.show import show
 
-    _say(f"wrote {show(_config(args), Path(args.output), args.count)}")
+    drawn = show(dataset_store(_config(args)), Path(args.output), args.count, args.key, args.source)
+    _say(f"wrote {args.output}: {plural(drawn, 'sample')}")
+
+
+def dataset_append(args: Namespace) -> None:
+    """Extend a dataset by new videos."""
+    from preprocess.stage import append
+    from preprocess.summary import append_text
+
+    _say(append_text(append(_config(args)), _again(args)))
+
+
+def dataset_remove(args: Namespace) -> None:
+    """Take sources out of a dataset for good."""
+    from preprocess.removal import remove_sources
+    from preprocess.summary import removal_text
+
+    store = dataset_store(_config(args))
+    effect = remove_sources(store, args.source, args.identity, args.reason, dry_run=args.dry_run)
+    _say(removal_text(effect, args.dry_run))
 
 
 def dataset_order(args: Namespace) -> None:
@@ -118,6 +156,11 @@ def dataset_order(args: Namespace) -> None:
 
 def _config(args: Namespace) -> Config:
     return load_config(args.config, args.overrides)
+
+
+def _again(args: Namespace) -> str:
+    """The configuration as it was given, to be typed again."""
+    return shlex.join([args.config, *args.overrides])
 
 
 def _say(text: str) -> None:

@@ -1,32 +1,43 @@
-"""The plan of a dataset: which units of work there are. It only ever grows."""
+"""The plan of a dataset: which units of work there are, and which sources were taken out. It only ever grows."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
-from pipeline.storage import AlreadyExists, Conflict, NotFound, Store, Versioned
+from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import parse_json, to_json
-from preprocess.corpora import Corpus
-from preprocess.quarantine import BadSource
+from preprocess.corpora import Source
 from preprocess.settings import check_same
-from preprocess.video import Span, probe
+from preprocess.video import Span
 
 PLAN = "plan.json"
-SCHEMA = 1
-PROBES_AT_ONCE = 8
+SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class Root:
+    """The corpus that units were planned from.
+
+    Attributes:
+        kind, path: as in the `corpus` section then.
+        audio: whether samples keep their sound.
+        labels: schema of the labels of its sources.
+    """
+
+    kind: str
+    path: str
+    audio: bool
+    labels: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A source, or a span of it in seconds (end exclusive, no overlap with the next one)."""
+    """A source, or a span of it in seconds (end exclusive); `seconds` is its expected length, 0 when unknown."""
 
-    source: str
+    source: Source
     span: Span | None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,119 +45,151 @@ class Unit:
     """The unit of work that is done whole or not at all, and retried."""
 
     name: str
+    root: Root
     pieces: tuple[Piece, ...]
 
     @property
-    def manifest(self) -> str:
-        """Key of its manifest; a unit without one never happened."""
-        return f"units/{self.name}.json"
+    def seconds(self) -> float:
+        """Expected length of its video."""
+        return sum(piece.seconds for piece in self.pieces)
 
 
-def cut_spans(seconds: float, unit_seconds: int) -> list[Span | None]:
-    """Spans of a video of this length: one None when it fits in a unit.
+@dataclass(frozen=True)
+class Removal:
+    """A source that was taken out for good.
 
-    Spans share no frame, so that held-out frames of one never are training frames of the next; a track that crosses
-    a border continues as another track.
+    Attributes:
+        source: its name.
+        reason: why, in the words of who took it out.
+        identity: who was taken out, when it was a person and not a source: nothing new of theirs comes in again.
+        units: the units that held it.
     """
-    if seconds <= unit_seconds:
-        return [None]
-    count = -int(-seconds // unit_seconds)
-    # A stream can go on a little after the length that its header gives.
-    return [
-        (float(number * unit_seconds), float((number + 1) * unit_seconds) if number + 1 < count else seconds + 3600.0)
-        for number in range(count)
-    ]
+
+    source: str
+    reason: str
+    identity: str = ""
+    units: tuple[str, ...] = ()
 
 
-def make_units(pieces: Iterable[Piece], first: int, unit_sources: int) -> list[Unit]:
-    """Units numbered from `first`: whole sources by `unit_sources`, spans alone."""
-    units: list[Unit] = []
-    waiting: list[Piece] = []
+@dataclass(frozen=True)
+class Plan:
+    """All units in order, without the pieces of removed sources."""
 
-    def close(members: list[Piece]) -> None:
-        if members:
-            units.append(Unit(f"{first + len(units):06d}", tuple(members)))
+    units: tuple[Unit, ...] = ()
+    removed: tuple[Removal, ...] = ()
 
-    for piece in pieces:
-        if piece.span is not None:
-            close(waiting)
-            waiting = []
-            close([piece])
-            continue
-        waiting.append(piece)
-        if len(waiting) == unit_sources:
-            close(waiting)
-            waiting = []
-    close(waiting)
-    return units
+    def sources(self) -> set[str]:
+        """Names of all sources ever planned."""
+        return {piece.source.name for unit in self.units for piece in unit.pieces} | {
+            gone.source for gone in self.removed
+        }
+
+    def without(self, removals: tuple[Removal, ...]) -> "Plan":
+        """The plan after further removals."""
+        names = {gone.source for gone in removals}
+        units = tuple(
+            replace(unit, pieces=tuple(piece for piece in unit.pieces if piece.source.name not in names))
+            for unit in self.units
+        )
+        return Plan(units, self.removed + removals)
+
+    def removed_identities(self) -> set[str]:
+        """Who was taken out."""
+        return {gone.identity for gone in self.removed if gone.identity}
 
 
-def update_plan(
-    store: Store, corpus: Corpus, cfg: PreprocessConfig, settings: Mapping[str, Any], progress: bool
-) -> list[Unit]:
-    """Adds units for sources that the stored plan lacks; returns all units.
+@dataclass(frozen=True)
+class StoredPlan:
+    """A plan, the settings that it belongs to, and the version of its object; None where there is none yet."""
+
+    plan: Plan
+    settings: Mapping[str, Any]
+    version: str | None
+
+
+def read_plan(store: Store, settings: Mapping[str, Any] | None = None) -> StoredPlan:
+    """The plan of a dataset, empty when there is none.
+
+    Args:
+        store: the dataset.
+        settings: what it must have been made with; None takes any.
 
     Raises:
-        UsageError: the plan belongs to other settings.
-        MarlinError: there are no sources at all.
+        UsageError: it belongs to other settings.
+        MarlinError: it is damaged or of another schema version.
     """
-    for _ in range(3):
-        stored = _read(store)
-        units = [] if stored is None else _units(parse_json(stored.data, f"{store.url}/plan.json"), settings, store.url)
-        known = {piece.source for unit in units for piece in unit.pieces}
-        new = [source.name for source in corpus.sources() if source.name not in known]
-        if not units and not new:
-            raise MarlinError("the corpus holds no video: check corpus.path (files are chosen by their extension)")
-        if not new:
-            return units
-        units = units + make_units(_pieces(corpus, new, cfg.unit_seconds, progress), len(units), cfg.unit_sources)
-        data = to_json({"schema": SCHEMA, **settings, "units": [_to_json(unit) for unit in units]})
-        try:
-            if stored is None:
-                store.create(PLAN, data)
-            else:
-                store.replace(PLAN, data, stored.version)
-            return units
-        except (AlreadyExists, Conflict):
-            continue  # another run extended it meanwhile: look again
-    raise MarlinError(f"{store.url}/{PLAN} keeps changing: another preprocessing run is extending it; try again later")
-
-
-def _read(store: Store) -> Versioned | None:
     try:
-        return store.read_versioned(PLAN)
+        stored = store.read_versioned(PLAN)
     except NotFound:
-        return None
+        return StoredPlan(Plan(), settings or {}, None)
+    where = f"{store.url}/{PLAN}"
+    content = parse_json(stored.data, where)
+    if content.get("schema") != SCHEMA:
+        raise MarlinError(f"{where} has schema {content.get('schema')}, this version reads {SCHEMA}")
+    if settings is not None:
+        check_same(content, settings, store.url)
+    try:
+        made_with = {name: content[name] for name in ("config", "models")}
+        return StoredPlan(_parse(content), made_with, stored.version)
+    except (KeyError, TypeError, IndexError) as error:
+        raise MarlinError(f"{where} is damaged ({error}): restore it, or start a new dataset") from None
 
 
-def _units(plan: Mapping[str, Any], settings: Mapping[str, Any], url: str) -> list[Unit]:
-    if plan.get("schema") != SCHEMA:
-        raise MarlinError(f"{url}/{PLAN} has schema {plan.get('schema')}, this version reads {SCHEMA}")
-    check_same(plan, settings, url)
-    return [
-        Unit(unit["unit"], tuple(Piece(item["source"], _span(item["span"])) for item in unit["sources"]))
-        for unit in plan["units"]
-    ]
+def write_plan(store: Store, plan: Plan, settings: Mapping[str, Any], version: str | None) -> None:
+    """Puts a plan over the version it was made from.
+
+    Raises:
+        AlreadyExists, Conflict: another run changed it meanwhile.
+    """
+    data = to_json({"schema": SCHEMA, **settings, **_to_json(plan)}, compact=True)
+    if version is None:
+        store.create(PLAN, data)
+    else:
+        store.replace(PLAN, data, version)
 
 
-def _span(value: list[float] | None) -> Span | None:
-    return None if value is None else (float(value[0]), float(value[1]))
+def _to_json(plan: Plan) -> dict[str, Any]:
+    roots = list({_root_key(unit.root): unit.root for unit in plan.units}.values())
+    places = {_root_key(root): place for place, root in enumerate(roots)}
+    return {
+        "corpora": [asdict(root) for root in roots],
+        "units": [
+            {
+                "unit": unit.name,
+                "corpus": places[_root_key(unit.root)],
+                "sources": [_piece_json(piece) for piece in unit.pieces],
+            }
+            for unit in plan.units
+        ],
+        "removed": [asdict(gone) for gone in plan.removed],
+    }
 
 
-def _to_json(unit: Unit) -> dict[str, Any]:
-    sources = [{"source": piece.source, "span": list(piece.span) if piece.span else None} for piece in unit.pieces]
-    return {"unit": unit.name, "sources": sources}
+def _root_key(root: Root) -> bytes:
+    return to_json(asdict(root))
 
 
-def _pieces(corpus: Corpus, names: list[str], unit_seconds: int, progress: bool) -> Iterator[Piece]:
-    def spans(name: str) -> list[Span | None]:
-        try:
-            with corpus.peek(name) as stream:
-                return cut_spans(probe(stream).seconds, unit_seconds)
-        except BadSource:
-            return [None]  # its unit will put it into quarantine
+_UNSAID = Source("", "", "")
 
-    with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
-        found = pool.map(spans, names)
-        for name, cut in zip(names, tqdm(found, "plan", len(names), disable=not progress, unit=" videos"), strict=True):
-            yield from (Piece(name, span) for span in cut)
+
+def _piece_json(piece: Piece) -> dict[str, Any]:
+    given = {field.name: getattr(piece.source, field.name) for field in fields(Source) if field.name != "span"}
+    known = {name: value for name, value in given.items() if value != getattr(_UNSAID, name)}
+    return {**known, "cut": list(piece.span) if piece.span else None, "seconds": round(piece.seconds, 3)}
+
+
+def _parse(content: Mapping[str, Any]) -> Plan:
+    roots = [Root(**root) for root in content["corpora"]]
+    return Plan(
+        tuple(
+            Unit(unit["unit"], roots[unit["corpus"]], tuple(_piece(item) for item in unit["sources"]))
+            for unit in content["units"]
+        ),
+        tuple(Removal(**{**gone, "units": tuple(gone["units"])}) for gone in content["removed"]),
+    )
+
+
+def _piece(item: Mapping[str, Any]) -> Piece:
+    known = {name: value for name, value in item.items() if name not in ("cut", "seconds")}
+    span = None if item["cut"] is None else (float(item["cut"][0]), float(item["cut"][1]))
+    return Piece(Source(**known), span, item["seconds"])

@@ -8,7 +8,7 @@ from pipeline.errors import UsageError
 from preprocess.models import describe, model_files
 
 # Where and how fast it runs, and when it gives up; network files count by their hash, not by their path.
-_NO_CONTENT = {"workers", "ray_address", "object_store_mb", "max_failed", "models"}
+_NO_CONTENT = {"workers", "network_actors", "network_gpus", "ray_address", "object_store_mb", "max_failed", "models"}
 
 
 def content_settings(cfg: PreprocessConfig) -> dict[str, Any]:

@@ -3,30 +3,23 @@
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from tqdm import tqdm
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from pipeline.config.schema import Config
+from pipeline.dataset import parse
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
-from pipeline.provenance import versions
-from pipeline.storage import AlreadyExists, Conflict, NotFound, Store, Versioned
-from pipeline.storage.manifest import parse_json, to_json
-from preprocess.corpora import open_corpus
-from preprocess.models import parser_name
-from preprocess.plan import Unit, update_plan
-from preprocess.regions import REGIONS
+from pipeline.storage import Store
+from preprocess.corpora import Listing, list_corpus
+from preprocess.finish import manifest_keys, read_dataset, write_dataset
+from preprocess.plan import Plan, Unit, read_plan
+from preprocess.planning import at_home, extend_plan
+from preprocess.progress import follow
+from preprocess.removal import settle, sweep, take_out
 from preprocess.settings import check_same, content_settings
-from preprocess.unit import read_manifest
 
 log = logging.getLogger(__name__)
-
-DATASET = "dataset.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -36,10 +29,15 @@ class Summary:
     Attributes:
         url: where the dataset lies.
         identity: sha256 of dataset.json.
-        counts: sources, quarantined, units, tracks, samples, frames.
+        counts: sources, quarantined, units, tracks, samples, excluded, frames.
         splits: samples by split.
         quarantine: quarantined sources by reason.
+        dropped: runs of faces that became no sample, by reason.
+        before: counts of the dataset that was there, 0 where there was none.
         new_units: units that this call processed; 0 when everything was there.
+        new_sources: sources of the corpus that this call planned.
+        known_sources: sources of the corpus whose names were in the dataset already.
+        refused_sources: sources of the corpus that were taken out of the dataset for good.
     """
 
     url: str
@@ -47,7 +45,24 @@ class Summary:
     counts: Mapping[str, int]
     splits: Mapping[str, int]
     quarantine: Mapping[str, int]
+    dropped: Mapping[str, int]
+    before: Mapping[str, int]
     new_units: int
+    new_sources: int
+    known_sources: int
+    refused_sources: int
+
+
+def append(cfg: Config, progress: bool = True) -> Summary:
+    """Extends a finished dataset by the sources of the configured corpus, as `run_preprocess` does.
+
+    Raises:
+        MarlinError: there is no finished dataset, and as `run_preprocess`.
+    """
+    store = dataset_store(cfg)
+    if read_dataset(store) is None:
+        raise MarlinError(f"{store.url} holds no finished dataset to extend: run `marlin preprocess` first")
+    return run_preprocess(cfg, progress)
 
 
 def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
@@ -55,7 +70,7 @@ def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
 
     Args:
         cfg: the whole configuration; `corpus`, `preprocess` and `storage` matter here.
-        progress: show progress bars.
+        progress: show how far it is.
 
     Raises:
         UsageError: no such corpus, or the dataset there was made with other settings.
@@ -64,128 +79,56 @@ def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
     """
     store = dataset_store(cfg)
     settings = content_settings(cfg.preprocess)
-    units = update_plan(store, open_corpus(cfg.corpus), cfg.preprocess, settings, progress)
-    stored = _read_dataset(store)
+    listing = list_corpus(cfg.corpus)
+    for finding in listing.findings:
+        log.warning("%s", finding)
+    settle(store)
+    plan, new = extend_plan(store, cfg, listing, settings, progress)
+    stored = read_dataset(store)
     if stored is not None:
-        info = parse_json(stored.data, f"{store.url}/dataset.json")
-        check_same(info, settings, store.url)
-        if [entry["name"] for entry in info["units"]] == [unit.manifest for unit in units]:
-            return _summary(store, stored.data, new_units=0)
-    done = {item.key for item in store.list("units/")}
-    todo = [unit for unit in units if unit.manifest not in done]
+        check_same(parse(stored.data, f"{store.url}/dataset.json"), settings, store.url)
+    done = manifest_keys(store)
+    todo = at_home([unit for unit in plan.units if unit.name not in done], cfg, listing)
     if todo:
         store.check()
-        _process(cfg, store, units, todo, progress)
-    data = _dataset_json(cfg, store, units, settings)
-    try:
-        if stored is None:
-            store.create(DATASET, data)
-        else:
-            store.replace(DATASET, data, stored.version)
-    except (AlreadyExists, Conflict) as error:
-        if store.read(DATASET) != data:
-            raise MarlinError(f"another run wrote {store.url}/{DATASET} meanwhile: run again") from error
-    return _summary(store, data, new_units=len(todo))
-
-
-def _read_dataset(store: Store) -> Versioned | None:
-    try:
-        return store.read_versioned(DATASET)
-    except NotFound:
-        return None
-
-
-def _process(cfg: Config, store: Store, units: list[Unit], todo: list[Unit], progress: bool) -> None:
-    # Ray takes seconds to import and to start: not before there is work.
-    from preprocess.worker import cluster, process_units
-
-    quarantined: Counter[str] = Counter()
-    frames = 0
-    with (
-        tqdm(
-            desc="preprocess", total=len(units), initial=len(units) - len(todo), disable=not progress, unit="unit"
-        ) as bar,
-        cluster(cfg.preprocess) as workers,
-    ):
-        for manifest in process_units(cfg, store, todo, workers):
-            frames += sum(sample["frames"] for sample in manifest["samples"])
-            quarantined.update(entry["reason"] for entry in manifest["quarantined"])
-            bar.update()
-            rate = frames / max(bar.format_dict["elapsed"], 1e-3)
-            shown = ", ".join(f"{reason} {count}" for reason, count in sorted(quarantined.items())) or "none"
-            bar.set_postfix_str(f"{frames} face frames, {rate:.0f}/s, quarantined: {shown}")
-
-
-def _dataset_json(cfg: Config, store: Store, units: list[Unit], settings: Mapping[str, Any]) -> bytes:
-    manifests = [read_manifest(store, unit.name) for unit in units]
-    samples = [sample for manifest in manifests for sample in manifest["samples"]]
-    good = {entry["source"] for manifest in manifests for entry in manifest["sources"]}
-    # A long video is bad when all its spans are: one span without a face is no fault of the video.
-    bad = {
-        entry["source"]: entry
-        for manifest in manifests
-        for entry in manifest["quarantined"]
-        if entry["source"] not in good
-    }
-    _check_quarantine(cfg, bad, len(good), len(samples))
-    return to_json(
-        {
-            "schema": SCHEMA,
-            "name": cfg.corpus.name,
-            "size": cfg.preprocess.size,
-            "patch": cfg.preprocess.patch,
-            "frames": cfg.preprocess.clip_frames,
-            "regions": list(REGIONS),
-            **settings,
-            "parser": parser_name(cfg.preprocess),
-            "versions": versions(),
-            "counts": {
-                "sources": len(good) + len(bad),
-                "quarantined": len(bad),
-                "units": len(units),
-                "tracks": sum(entry["tracks"] for manifest in manifests for entry in manifest["sources"]),
-                "samples": len(samples),
-                "frames": sum(sample["frames"] for sample in samples),
-            },
-            "splits": {split: sum(sample["split"] == split for sample in samples) for split in ("train", "val")},
-            "quarantine": _by_reason(bad.values()),
-            "units": [_unit_entry(unit, manifest) for unit, manifest in zip(units, manifests, strict=True)],
-        }
-    )
-
-
-def _unit_entry(unit: Unit, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    data = to_json(manifest)  # canonical, so these are the bytes that lie in storage
-    return {"name": unit.manifest, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _by_reason(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    return dict(sorted(Counter(str(entry["reason"]) for entry in entries).items()))
-
-
-def _check_quarantine(cfg: Config, bad: Mapping[str, Mapping[str, Any]], good: int, samples: int) -> None:
-    total = good + len(bad)
-    reasons = ", ".join(f"{reason} {count}" for reason, count in _by_reason(bad.values()).items())
-    first = next(iter(bad.values()), None)
-    example = f", as {first['source']}: {first['detail']}" if first else ""
-    if len(bad) > cfg.preprocess.max_failed * total:
-        raise MarlinError(
-            f"{len(bad)} of {total} sources are quarantined ({reasons}{example}), more than "
-            f"preprocess.max_failed={cfg.preprocess.max_failed}: mend the corpus, or raise it"
-        )
-    if not samples:
-        raise MarlinError(f"no samples came out of {total} sources ({reasons}{example}): check corpus.path")
-
-
-def _summary(store: Store, data: bytes, new_units: int) -> Summary:
-    info = json.loads(data)
-    summary = Summary(
+        _process(cfg, store, plan, todo, progress)
+    if stored is not None and not todo and _lists(stored.data, [done[unit.name] for unit in plan.units]):
+        data = stored.data
+    else:
+        # A source may have been taken out meanwhile, even one that a worker had in hand.
+        plan = replace(plan, removed=read_plan(store, settings).plan.removed)
+        take_out(store, plan)
+        data = write_dataset(cfg, store, plan, settings, findings=listing.findings, before=stored)
+        sweep(store, plan)
+    info, refused = json.loads(data), _refused(listing, plan)
+    return Summary(
         url=store.url,
         identity=hashlib.sha256(data).hexdigest(),
         counts=info["counts"],
         splits=info["splits"],
         quarantine=info["quarantine"],
-        new_units=new_units,
+        dropped=info["dropped"],
+        before=json.loads(stored.data)["counts"] if stored else {},
+        new_units=len(todo),
+        new_sources=new,
+        known_sources=len(listing.sources) - new - refused,
+        refused_sources=refused,
     )
-    log.info("dataset %s: %s", store.url, ", ".join(f"{count} {what}" for what, count in summary.counts.items()))
-    return summary
+
+
+def _lists(dataset: bytes, manifests: list[str]) -> bool:
+    return [entry["name"] for entry in json.loads(dataset)["units"]] == manifests
+
+
+def _process(cfg: Config, store: Store, plan: Plan, todo: list[Unit], progress: bool) -> None:
+    # Ray takes seconds to import and to start: not before there is work.
+    from preprocess.worker import cluster, process_units
+
+    with follow(plan.units, todo, progress) as report, cluster(cfg.preprocess) as workers:
+        for manifest in process_units(cfg, store, todo, workers):
+            report(manifest)
+
+
+def _refused(listing: Listing, plan: Plan) -> int:
+    names, people = {gone.source for gone in plan.removed}, plan.removed_identities()
+    return sum(source.name in names or source.identity in people for source in listing.sources)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dataset import SCHEMA
 from pipeline.storage import Store
 from pipeline.storage.manifest import to_json
 from preprocess.regions import REGIONS, patch_grid
@@ -74,7 +75,7 @@ def write_dataset(
         entries.append({"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
     samples = [sample for unit in units for sample in unit["samples"]]
     info = {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": "drawn",
         "size": size,
         "patch": patch,
@@ -84,16 +85,22 @@ def write_dataset(
         "models": [],
         "parser": "drawn",
         "versions": {},
+        "labels": {},
+        "findings": [],
         "counts": {
             "sources": len({track.source for track in tracks}),
             "quarantined": 0,
             "units": len(units),
             "tracks": len(tracks),
             "samples": len(samples),
+            "excluded": 0,
             "frames": sum(sample["frames"] for sample in samples),
         },
-        "splits": {split: sum(s["split"] == split for s in samples) for split in ("train", "val")},
+        "splits": {split: sum(s["split"] == split for s in samples) for split in ("train", "val", "test")},
         "quarantine": {},
+        "dropped": {},
+        "removed": [],
+        "exclusions": None,
         "units": entries,
     }
     data = to_json(info)
@@ -118,15 +125,20 @@ def _write_unit(store: Store, identity: int, track: DrawnTrack, style: _Style) -
     entry = {"name": shard, "size": len(buffer.getvalue()), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
     source = {
         "source": track.source,
+        "span": None,
+        "identity": f"drawn-{identity}",
+        "labels": {},
         "sha256": "0" * 64,
         "seconds": start / 25,
         "fps": 25.0,
         "frames": start,
         "tracks": 1,
         "samples": len(samples),
+        "unparsed": 0,
         "dropped": {},
     }
-    return {"schema": 1, "unit": unit, "shards": [entry], "samples": samples, "sources": [source], "quarantined": []}
+    manifest = {"schema": SCHEMA, "unit": unit, "shards": [entry], "samples": samples}
+    return {**manifest, "sources": [source], "quarantined": []}
 
 
 def _sample(identity: int, track: DrawnTrack, span: tuple[int, int], split: str, style: _Style) -> dict[str, Any]:

@@ -66,13 +66,14 @@ def parse_json(data: bytes, where: str) -> Any:
         raise MarlinError(f"{where} is damaged (no JSON): restore it, or remove it to have it made again") from None
 
 
-def to_json(value: object) -> bytes:
-    """Canonical JSON: the same value always gives the same bytes, one field a line, final newline.
+def to_json(value: object, *, compact: bool = False) -> bytes:
+    """Canonical JSON: the same value always gives the same bytes, one field a line (or all in one), final newline.
 
     Raises:
         ValueError: `value` holds NaN or an infinity.
     """
-    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    style = {"separators": (",", ":")} if compact else {"indent": 1}
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, **style)
     return f"{text}\n".encode()
 
 

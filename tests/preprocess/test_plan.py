@@ -10,81 +10,126 @@ from drawn_videos import counting_frames, write_video
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.schema import CorpusConfig, PreprocessConfig
+from pipeline.config.schema import Config, CorpusConfig, PreprocessConfig, TrainConfig
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import open_store
-from preprocess.corpora import open_corpus
-from preprocess.plan import Piece, Unit, cut_spans, make_units, update_plan
+from preprocess.corpora import Source, list_corpus
+from preprocess.plan import Piece, Plan, Removal, Root, Unit, read_plan, write_plan
+from preprocess.planning import LONGEST, cut_spans, extend_plan, make_units
 from preprocess.settings import content_settings
 
 SETTINGS: dict[str, Any] = {"config": {"size": 224}, "models": [{"name": "scrfd", "sha256": "0" * 64}]}
+ROOT = Root("folder", "/videos", False, {})
 
 
-@given(st.floats(0.1, 20000), st.integers(1, 3600))
-def test_spans_meet_without_overlap_and_reach_the_end(seconds: float, unit_seconds: int) -> None:
-    spans = cut_spans(seconds, unit_seconds)
-    if seconds <= unit_seconds:
-        assert spans == [None]
+@given(st.floats(0.1, 20000), st.integers(1, 3600), st.none() | st.floats(0, 1e6))
+def test_spans_meet_without_overlap_and_reach_the_end(seconds: float, unit_seconds: int, start: float | None) -> None:
+    segment = None if start is None else (start, start + seconds)
+    pieces = cut_spans(segment, seconds, unit_seconds)
+    assert sum(length for _, length in pieces) == pytest.approx(seconds)
+    if len(pieces) == 1:
+        assert seconds <= unit_seconds + 1e-6
+        assert pieces[0][0] == segment
         return
-    known = [span for span in spans if span is not None]
-    assert len(known) == len(spans) >= 2
-    assert known[0][0] == 0
-    assert known[-1][1] > seconds
-    assert all(before[1] == after[0] for before, after in pairwise(known))
-    assert all(end - start == unit_seconds for start, end in known[:-1])
+    spans = [span for span, _ in pieces if span is not None]
+    assert len(spans) == len(pieces)
+    assert spans[0][0] == (start or 0.0)
+    # A header's length is a little too short at times, a segment's end is meant.
+    assert spans[-1][1] == segment[1] if segment else spans[-1][1] > seconds
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+    assert all(length <= unit_seconds + 1e-6 for _, length in pieces)
 
 
-def test_units_take_whole_sources_together_and_spans_alone() -> None:
-    pieces = [Piece("a", None), Piece("b", None), Piece("c", None), Piece("d", (0.0, 5.0)), Piece("d", (5.0, 9.0))]
-    units = make_units(pieces, first=7, unit_sources=2)
-    assert units == [
-        Unit("000007", (pieces[0], pieces[1])),
-        Unit("000008", (pieces[2],)),
-        Unit("000009", (pieces[3],)),
-        Unit("000010", (pieces[4],)),
-    ]
+def test_an_absurd_length_is_not_believed() -> None:
+    assert cut_spans(None, LONGEST * 2, 600) == [(None, 0.0)]
 
 
-def _update(folder: Path, settings: dict[str, Any] = SETTINGS, **changes: Any) -> list[Unit]:
-    corpus = open_corpus(CorpusConfig(path=str(folder / "in")))
-    cfg = PreprocessConfig.model_validate(changes)
-    return update_plan(open_store(str(folder / "out")), corpus, cfg, settings, progress=False)
+@given(st.lists(st.floats(0, 700), max_size=40), st.none() | st.integers(1, 9), st.integers(0, 5))
+def test_units_hold_all_pieces_in_order_within_their_bounds(
+    lengths: list[float], unit_sources: int | None, first: int
+) -> None:
+    pieces = [Piece(Source(str(number), "x", "y"), None, seconds) for number, seconds in enumerate(lengths)]
+    cfg = PreprocessConfig(unit_sources=unit_sources)
+    units = make_units(pieces, ROOT, first, cfg, len(pieces))
+    assert [piece for unit in units for piece in unit.pieces] == pieces
+    assert [unit.name for unit in units] == [f"{first + number:06d}" for number in range(len(units))]
+    assert all(len(unit.pieces) <= (unit_sources or 1) for unit in units)
+    assert all(unit.seconds <= cfg.unit_seconds or len(unit.pieces) == 1 for unit in units)
+
+
+def test_large_corpora_get_units_of_several_sources() -> None:
+    pieces = [Piece(Source(str(number), "x", "y"), None, 1.0) for number in range(2000)]
+    assert len(make_units(pieces, ROOT, 0, PreprocessConfig(), len(pieces))) == 500
+
+
+def _config(folder: Path, **changes: Any) -> Config:
+    return Config(
+        corpus=CorpusConfig(path=str(folder / "in")),
+        preprocess=PreprocessConfig.model_validate(changes),
+        train=TrainConfig(steps=1),
+    )
+
+
+def _extend(folder: Path, settings: dict[str, Any] = SETTINGS, **changes: Any) -> tuple[Unit, ...]:
+    cfg = _config(folder, **changes)
+    plan, _ = extend_plan(open_store(str(folder / "out")), cfg, list_corpus(cfg.corpus), settings, progress=False)
+    return plan.units
 
 
 def test_new_videos_become_new_units_and_old_ones_stay(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/m.mp4").touch()
-    first = _update(tmp_path)
+    first = _extend(tmp_path)
     write_video(tmp_path / "in/a.mp4", counting_frames(75))
     (tmp_path / "in/m.mp4").unlink()
 
-    second = _update(tmp_path, unit_seconds=1)
+    second = _extend(tmp_path, unit_seconds=1)
 
-    assert first == [Unit("000000", (Piece("m.mp4", None),))]
+    root = Root("folder", str(tmp_path / "in"), False, {})
+    assert first == (Unit("000000", root, (Piece(Source("m.mp4", "m", "m.mp4"), None),)),)
     assert second[:1] == first
-    assert [unit.pieces[0].source for unit in second] == ["m.mp4", "a.mp4", "a.mp4", "a.mp4"]
+    assert [unit.pieces[0].source.name for unit in second] == ["m.mp4", "a.mp4", "a.mp4", "a.mp4"]
     assert [unit.pieces[0].span for unit in second][1:3] == [(0.0, 1.0), (1.0, 2.0)]
     before = (tmp_path / "out/plan.json").read_bytes()
-    assert _update(tmp_path) == second
+    assert _extend(tmp_path) == second
     assert (tmp_path / "out/plan.json").read_bytes() == before
-    stored = json.loads(before)
-    assert stored["schema"] == 1
-    assert stored["units"][1] == {"unit": "000001", "sources": [{"source": "a.mp4", "span": [0.0, 1.0]}]}
+    [_, unit, *_] = json.loads(before)["units"]
+    source = {"name": "a.mp4", "identity": "a", "path": "a.mp4", "cut": [0.0, 1.0], "seconds": 1.0}
+    assert unit == {"unit": "000001", "corpus": 0, "sources": [source]}
+
+
+def test_a_plan_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    labelled = Source("b", "bob", "b/", None, "test", {"smile": [0, 1], "mood": 0.5}, "Hello, “you”.", frame_rate=24.0)
+    other = Root("mosei", "s3://bucket/mosei", True, {"mood": {"type": "real"}})
+    units = (
+        Unit("000000", ROOT, (Piece(Source("a", "a", "a.mp4"), None, 2.0),)),
+        Unit("000001", other, (Piece(labelled, (1.5, 3.0), 1.5), Piece(Source("c", "c", "c"), None, 9.0))),
+    )
+    store = open_store(str(tmp_path))
+    write_plan(store, Plan(units, (Removal("gone", "consent"),)), SETTINGS, None)
+    assert read_plan(store, SETTINGS).plan == Plan(units, (Removal("gone", "consent"),))
+
+
+def test_a_removed_source_stays_known_and_leaves_its_unit() -> None:
+    pieces = tuple(Piece(Source(name, name, name), None, 1.0) for name in "ab")
+    plan = Plan((Unit("000000", ROOT, pieces),)).without((Removal("a", "consent"),))
+    assert [piece.source.name for unit in plan.units for piece in unit.pieces] == ["b"]
+    assert plan.sources() == {"a", "b"}
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/m.mp4").touch()
-    _update(tmp_path)
+    _extend(tmp_path)
     other = {"config": {"size": 112}, "models": [{"name": "scrfd", "sha256": "1" * 64}]}
     with pytest.raises(UsageError, match=r"scrfd.*preprocess\.size \(224, now 112\).*corpus\.name"):
-        _update(tmp_path, other)
+        _extend(tmp_path, other)
 
 
 def test_an_empty_corpus_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(MarlinError, match=r"corpus\.path"):
-        _update(tmp_path)
+        _extend(tmp_path)
 
 
 def test_only_what_decides_content_counts_as_a_setting(models: dict[str, Path], tmp_path: Path) -> None:

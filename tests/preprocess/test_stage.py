@@ -53,11 +53,12 @@ def test_a_corpus_becomes_a_dataset_once_and_grows(corpus: Path, make_config: Ma
         "sources": 5,
         "quarantined": 2,
         "units": 5,
-        "tracks": 3,
-        "samples": 9,
-        "frames": 96,
+        "tracks": 1,
+        "samples": 3,
+        "excluded": 6,
+        "frames": 32,
     }
-    assert dict(first.splits) == {"train": 6, "val": 3}
+    assert dict(first.splits) == {"train": 2, "val": 1, "test": 0}
     assert dict(first.quarantine) == {"no-video": 1, "unreadable": 1}
     info = json.loads(store.read("dataset.json"))
     assert info["parser"] == "landmarks+hair:heuristic"
@@ -78,12 +79,21 @@ def test_a_corpus_becomes_a_dataset_once_and_grows(corpus: Path, make_config: Ma
 
     shutil.copy(face_clip, corpus / "0new.mp4")
     grown = run_preprocess(cfg, progress=False)
-    assert (grown.new_units, grown.counts["samples"]) == (1, 12)
+    assert (grown.new_units, grown.counts["samples"], grown.counts["excluded"]) == (1, 3, 9)
     assert grown.identity != first.identity
     after = _content(store)
     assert {name: after[name] for name in before if name.startswith(("units/", "shards/"))} == {
         name: data for name, data in before.items() if name.startswith(("units/", "shards/"))
     }
+
+
+def test_networks_in_actors_of_their_own_give_the_same_bytes(
+    corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    inside, outside = make_config(corpus, tmp_path / "inside"), make_config(corpus, tmp_path / "out", network_actors=1)
+    run_preprocess(inside, progress=False)
+    run_preprocess(outside, progress=False)
+    assert _content(dataset_store(outside)) == _content(dataset_store(inside))
 
 
 def test_a_killed_run_continues_to_the_same_bytes(corpus: Path, make_config: MakeConfig, tmp_path: Path) -> None:

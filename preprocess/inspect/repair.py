@@ -1,0 +1,85 @@
+"""`marlin dataset verify --repair`: drops damaged units, so that `marlin preprocess` makes exactly them again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config.schema import Config
+from pipeline.dataset import parse
+from pipeline.errors import MarlinError
+from pipeline.layout import dataset_store
+from pipeline.storage import Store
+from preprocess.corpora import list_corpus, open_media
+from preprocess.finish import DATASET, manifest_keys, read_dataset, rewrite_dataset
+from preprocess.inspect.verify import Report
+from preprocess.manifests import read_manifest, revisions, unit_of
+from preprocess.plan import Plan, Unit, read_plan
+from preprocess.planning import at_home
+from preprocess.quarantine import BadSource
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was dropped, by unit, and what was not, with the reason."""
+
+    dropped: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def repair(cfg: Config, report: Report) -> Repair:
+    """Takes the units with problems out of dataset.json, then deletes their manifests.
+
+    The dataset stays readable all the time, without those units until they are made again. A unit whose raw videos
+    can't be reached stays: what is left of it is all there is.
+
+    Raises:
+        MarlinError: the plan is damaged, or the corpus can't be listed.
+    """
+    store = dataset_store(cfg)
+    plan = read_plan(store).plan
+    bad = [unit_of(key) for key in report.units()]
+    units = {
+        unit.name: unit for unit in at_home([u for u in plan.units if u.name in bad], cfg, list_corpus(cfg.corpus))
+    }
+    lost = {name: _lost(store, units.get(name)) for name in bad}
+    dropped = [name for name in bad if not lost[name]]
+    if dropped or not all(problem.unit for problem in report.problems):
+        _republish(store, plan, dropped)
+    for name in dropped:
+        for key in revisions(store, name):
+            store.delete(key)
+    return Repair(tuple(dropped), tuple(f"{name}: {reason}" for name, reason in lost.items() if reason))
+
+
+def _republish(store: Store, plan: Plan, dropped: Sequence[str]) -> None:
+    before = read_dataset(store)
+    if before is None:
+        return
+    try:
+        listed = [unit_of(raw["name"]) for raw in parse(before.data, DATASET)["units"]]
+    except (MarlinError, KeyError, TypeError):
+        store.delete(DATASET)  # it is put anew from the units
+        return
+    there = manifest_keys(store)
+    rewrite_dataset(store, plan, [name for name in listed if name not in dropped and name in there], before)
+
+
+def _lost(store: Store, unit: Unit | None) -> str:
+    """Why a unit could not be made again; empty when it could."""
+    if unit is None:
+        return "plan.json does not know it"
+    media = open_media(unit.root.kind, unit.root.path)
+    gone = {}
+    for piece in unit.pieces:
+        try:
+            media.probe(piece.source)
+        except BadSource as bad:
+            gone[piece.source.name] = bad
+    try:
+        needed = {entry["source"] for entry in read_manifest(store, revisions(store, unit.name)[-1])["sources"]}
+    except (MarlinError, IndexError, KeyError, TypeError):
+        # What it held is not known: one video that is there is reason enough to make it again.
+        needed = set(gone) if len(gone) == len(unit.pieces) else set()
+    missing = sorted(needed & gone.keys())
+    if not missing:
+        return ""
+    return f"its raw video {missing[0]} can't be read ({gone[missing[0]].detail}): bring it back, or take it out"

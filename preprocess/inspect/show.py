@@ -1,0 +1,115 @@
+"""`marlin dataset show`: samples with their regions, as one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.dataset import Sample, load_dataset
+from pipeline.errors import MarlinError, UsageError
+from pipeline.storage import Store
+from pipeline.storage.atomic import os_error, whole_file
+from pipeline.text import short
+from preprocess.arrays import Image
+from preprocess.inspect.samples import load_grid
+from preprocess.regions import BACKGROUND, COLOURS, HAIR, LEFT_EYE, MOUTH, NOSE, REGIONS, RIGHT_EYE, SKIN, overlay
+
+_FRAMES, _SIDE, _LINE = 8, 160, 24
+_INK, _PAPER = (235, 235, 235), (24, 24, 24)
+# Of several regions that touch a patch, the first of these gives it its colour.
+_FIRST = (LEFT_EYE, RIGHT_EYE, MOUTH, NOSE, HAIR, SKIN, BACKGROUND)
+
+
+def show(store: Store, out: Path, count: int, keys: Sequence[str] = (), sources: Sequence[str] = ()) -> int:
+    """Draws samples as a PNG: eight frames of each above the same frames with their regions; returns how many.
+
+    Args:
+        store: the dataset.
+        out: file to write.
+        count: samples at most, spread evenly over those that are chosen; all samples of `keys` are drawn.
+        keys, sources: which samples; all where both are empty.
+
+    Raises:
+        UsageError: nothing to draw, or no such key or source.
+    """
+    if count < 1:
+        raise UsageError(f"--count {count}: draw at least one sample")
+    samples = _choose(load_dataset(store).samples, keys, sources)
+    if not keys:
+        samples = [samples[place] for place in np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))]
+    sheet = np.concatenate([_legend(), *(_strip(store, sample) for sample in samples)])
+    encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
+    try:
+        with whole_file(out) as file:
+            file.write(encoded)
+    except OSError as error:
+        raise os_error(out, error) from None
+    return len(samples)
+
+
+def _choose(samples: Sequence[Sample], keys: Sequence[str], sources: Sequence[str]) -> list[Sample]:
+    for what, asked, known in (
+        ("key", keys, {s.key for s in samples}),
+        ("source", sources, {s.source for s in samples}),
+    ):
+        for name in asked:
+            if name not in known:
+                raise UsageError(f"no sample of the dataset has the {what} {name!r}: see `marlin dataset order`")
+    chosen = [s for s in samples if s.key in keys or s.source in sources] if keys or sources else list(samples)
+    if not chosen:
+        raise MarlinError("the dataset holds no sample to draw")
+    return chosen
+
+
+def _strip(store: Store, sample: Sample) -> Image:
+    """Caption, frames of one sample in a row, and the same with their regions below."""
+    picked = np.linspace(0, sample.frames - 1, _FRAMES).round().astype(int)
+    frames = [_decode(store, sample, f"{frame:03d}.jpg", cv2.IMREAD_COLOR)[..., ::-1] for frame in picked]
+    labels = _label_maps(store, sample, frames[0].shape[0])
+    tinted = [overlay(frame, labels[place]) for frame, place in zip(frames, picked, strict=True)]
+    rows = [np.concatenate([_fitted(picture) for picture in row], axis=1) for row in (frames, tinted)]
+    caption = f"{sample.key}  {sample.split}  {sample.frames} frames  {short(sample.source, 60)}"
+    strip: Image = np.concatenate([_text_row([(caption, _INK)]), *rows])
+    return strip
+
+
+def _label_maps(store: Store, sample: Sample, size: int) -> Image:
+    """(frames, size, size) regions: the stored maps, or where there are none the most telling region of each patch."""
+    if "labels.png" in sample.parts:
+        return _decode(store, sample, "labels.png", cv2.IMREAD_UNCHANGED).reshape(-1, size, size)
+    grid = load_grid(store.read_range(sample.shard, *sample.parts["regions.npy"]))
+    regions = np.full(grid.shape, BACKGROUND, np.uint8)
+    for region in reversed(_FIRST):
+        regions[(grid >> region & 1).astype(bool)] = region
+    scale = size // grid.shape[1]
+    maps: Image = regions.repeat(scale, axis=1).repeat(scale, axis=2)
+    return maps
+
+
+def _legend() -> Image:
+    return _text_row([(name, COLOURS[region]) for region, name in enumerate(REGIONS) if region != BACKGROUND])
+
+
+def _text_row(words: Sequence[tuple[str, tuple[int, int, int]]]) -> Image:
+    """A line of words, each in its colour, as wide as a strip."""
+    row = np.full((_LINE, _FRAMES * _SIDE, 3), _PAPER, np.uint8)
+    at = 8
+    for word, colour in words:
+        drawn = word.encode("ascii", "replace").decode()  # all that OpenCV can draw
+        cv2.putText(row, drawn, (at, _LINE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+        at += cv2.getTextSize(drawn, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 24
+    return row
+
+
+def _fitted(picture: Image) -> Image:
+    shrinks = picture.shape[0] > _SIDE
+    scaled = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(scaled, np.uint8)
+
+
+def _decode(store: Store, sample: Sample, part: str, flags: int) -> Image:
+    image = cv2.imdecode(np.frombuffer(store.read_range(sample.shard, *sample.parts[part]), np.uint8), flags)
+    if image is None:
+        raise MarlinError(f"{part} of sample {sample.key} can't be decoded: run `marlin dataset verify`")
+    return image.astype(np.uint8, copy=False)

@@ -1,0 +1,116 @@
+"""Extends the plan of a dataset by the sources that it lacks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.config.schema import Config, PreprocessConfig
+from pipeline.errors import MarlinError
+from pipeline.storage import AlreadyExists, Conflict, Store
+from preprocess.corpora import Listing, Media, Source, open_media
+from preprocess.plan import Piece, Plan, Root, Unit, read_plan, write_plan
+from preprocess.quarantine import BadSource
+from preprocess.video import Span
+
+PROBES_AT_ONCE = 8
+# A corpus of many short videos would otherwise end in as many tiny shards.
+UNITS_WANTED, SOURCES_AT_MOST = 500, 64
+# A stream can go on a little after the length that its header gives.
+OPEN_END = 3600.0
+# A header that claims more is not believed: the video is worked on in one piece.
+LONGEST = 7 * 24 * 3600.0
+
+
+def extend_plan(
+    store: Store, cfg: Config, listing: Listing, settings: Mapping[str, Any], progress: bool
+) -> tuple[Plan, int]:
+    """Adds units for sources that the stored plan lacks; returns the plan and how many sources are new.
+
+    Raises:
+        UsageError: the plan belongs to other settings.
+        MarlinError: there are no sources at all.
+    """
+    media = open_media(cfg.corpus.kind, cfg.corpus.path)
+    audio = listing.audio if cfg.preprocess.audio is None else cfg.preprocess.audio
+    root = Root(cfg.corpus.kind, media.url, audio, listing.labels)
+    for _ in range(3):
+        stored = read_plan(store, settings)
+        plan, known, gone = stored.plan, stored.plan.sources(), stored.plan.removed_identities()
+        new = [source for source in listing.sources if source.name not in known and source.identity not in gone]
+        if not known and not new:
+            raise MarlinError("the corpus holds no video: check corpus.path (files are chosen by their extension)")
+        if not new:
+            return plan, 0
+        pieces = _pieces(media, new, cfg.preprocess.unit_seconds, progress)
+        units = make_units(pieces, root, len(plan.units), cfg.preprocess, len(new))
+        grown = Plan(plan.units + tuple(units), plan.removed)
+        try:
+            write_plan(store, grown, settings, stored.version)
+            return grown, len(new)
+        except (AlreadyExists, Conflict):
+            continue  # another run extended it meanwhile: look again
+    raise MarlinError(
+        f"{store.url}/plan.json keeps changing: another preprocessing run is extending it; try again later"
+    )
+
+
+def at_home(units: list[Unit], cfg: Config, listing: Listing) -> list[Unit]:
+    """The units, each read from the configured corpus when that has all its sources: a corpus may move."""
+    listed = {source.name for source in listing.sources}
+    url = open_media(cfg.corpus.kind, cfg.corpus.path).url
+    return [
+        replace(unit, root=replace(unit.root, kind=cfg.corpus.kind, path=url))
+        if all(piece.source.name in listed for piece in unit.pieces)
+        else unit
+        for unit in units
+    ]
+
+
+def cut_spans(span: Span | None, seconds: float, unit_seconds: int) -> list[tuple[Span | None, float]]:
+    """Spans of a video, or of a segment of one, with their lengths: one when it fits in a unit.
+
+    Spans share no frame, so that held-out frames of one never are training frames of the next; a track that crosses
+    a border continues as another track.
+    """
+    if span is not None:
+        seconds = span[1] - span[0]
+    if seconds <= unit_seconds or seconds > LONGEST:
+        return [(span, seconds if seconds <= LONGEST else 0.0)]
+    start, end = span or (0.0, seconds + OPEN_END)
+    count = -int(-seconds // unit_seconds)
+    borders = [start + number * unit_seconds for number in range(count)]
+    lengths = [float(unit_seconds)] * (count - 1) + [seconds - (count - 1) * unit_seconds]
+    return [((a, b), length) for a, b, length in zip(borders, [*borders[1:], end], lengths, strict=True)]
+
+
+def make_units(pieces: Iterable[Piece], root: Root, first: int, cfg: PreprocessConfig, sources: int) -> list[Unit]:
+    """Units numbered from `first`: pieces in order, bounded in number and in seconds."""
+    most = cfg.unit_sources or min(SOURCES_AT_MOST, max(1, sources // UNITS_WANTED))
+    groups: list[list[Piece]] = []
+    for piece in pieces:
+        full = (
+            not groups
+            or len(groups[-1]) == most
+            or sum(other.seconds for other in groups[-1]) + piece.seconds > cfg.unit_seconds
+        )
+        if full:
+            groups.append([])
+        groups[-1].append(piece)
+    return [Unit(f"{first + number:06d}", root, tuple(group)) for number, group in enumerate(groups)]
+
+
+def _pieces(media: Media, sources: list[Source], unit_seconds: int, progress: bool) -> Iterator[Piece]:
+    def cut(source: Source) -> list[tuple[Span | None, float]]:
+        try:
+            seconds = 0.0 if source.span else media.probe(source).seconds
+        except BadSource:
+            seconds = 0.0  # its unit will put it into quarantine
+        return cut_spans(source.span, seconds, unit_seconds)
+
+    with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
+        found = tqdm(pool.map(cut, sources), "plan", len(sources), disable=None if progress else True, unit=" videos")
+        for source, spans in zip(sources, found, strict=True):
+            yield from (Piece(replace(source, span=None), span, seconds) for span, seconds in spans)

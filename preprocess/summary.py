@@ -1,0 +1,87 @@
+"""What `marlin preprocess` and `marlin dataset append|remove` say when they are done, 80 columns wide."""
+
+from pipeline.text import counts, plural, short, table
+from preprocess.removal import Effect
+from preprocess.stage import Summary
+
+_NAMES_SHOWN = 10
+
+
+def preprocess_text(summary: Summary, config: str) -> str:
+    """What lies there now, by reason what does not, and what to do next."""
+    number = summary.counts
+    good = number["sources"] - number["quarantined"]
+    return table(
+        [
+            ("dataset", summary.url),
+            ("identity", summary.identity[:12]),
+            ("this time", _work(summary)),
+            ("sources", f"{number['sources']:,}: {good:,} in, {number['quarantined']:,} quarantined"),
+            ("quarantined", counts(summary.quarantine)),
+            (
+                "skipped",
+                f"{plural(summary.refused_sources, 'source')} taken out earlier" * bool(summary.refused_sources),
+            ),
+            ("samples", f"{number['samples']:,} of {plural(number['tracks'], 'track')}, {number['frames']:,} frames"),
+            ("splits", counts({split: count for split, count in summary.splits.items() if count})),
+            ("dropped runs", counts(summary.dropped)),
+            ("excluded", plural(number["excluded"], "near-duplicate sample") * bool(number["excluded"])),
+            ("next", [f"marlin dataset stats -c {config}", f"marlin train -c {config}"]),
+        ]
+    )
+
+
+def append_text(summary: Summary, config: str) -> str:
+    """What was added, and what was not."""
+    number, before = summary.counts, summary.before
+    rows = {"sources": "source", "samples": "sample", "frames": "frame"}
+    grown = [plural(number[name] - before[name], one) for name, one in rows.items()]
+    now = [plural(number[name], one) for name, one in rows.items()]
+    bad = number["quarantined"] - before["quarantined"]
+    skipped = [
+        (summary.known_sources, "source", "in it by name already"),
+        (summary.refused_sources, "source", "taken out for good"),
+    ]
+    return table(
+        [
+            ("dataset", summary.url),
+            ("identity", summary.identity[:12]),
+            ("this time", _work(summary)),
+            ("added", ", ".join(grown) + (f" ({bad:,} of the sources quarantined)" if bad > 0 else "")),
+            ("skipped", [f"{plural(count, one)} {why}" for count, one, why in skipped if count]),
+            ("now", ", ".join(now)),
+            ("next", f"marlin dataset stats -c {config}"),
+        ]
+    )
+
+
+def removal_text(effect: Effect, dry_run: bool) -> str:
+    """What is gone, or would go, and what may have to follow."""
+    verb = "would go" if dry_run else "taken out"
+    content = (
+        f"{plural(effect.samples, 'sample')} with {plural(effect.frames, 'frame')}, in {plural(effect.units, 'unit')}"
+    )
+    return table(
+        [
+            (verb, _names(effect.sources) or "nothing new"),
+            ("with", content if effect.sources else ""),
+            ("before", [f"{short(name, 60)} (taken out already)" for name in effect.earlier[:_NAMES_SHOWN]]),
+            ("same video", _names(effect.copies)),
+            ("", "these sources stay; take them out too if they show the same person" if effect.copies else ""),
+            (
+                "next",
+                "delete copies elsewhere: caches, staged copies, backups" if effect.sources and not dry_run else "",
+            ),
+        ]
+    )
+
+
+def _work(summary: Summary) -> str:
+    if not summary.new_units:
+        return "nothing to do: everything was there"
+    return f"{plural(summary.new_units, 'unit')} processed"
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    shown = [short(name, 66) for name in names[:_NAMES_SHOWN]]
+    return shown + ([f"… and {len(names) - _NAMES_SHOWN:,} more"] if len(names) > _NAMES_SHOWN else [])

@@ -1,0 +1,124 @@
+"""`marlin dataset stats` and `show`: what people and machines read of a dataset."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawn_dataset import Drawn, drawn_section, write_drawn, written
+
+from pipeline.cli import main
+from pipeline.config.schema import Config
+from pipeline.layout import dataset_store
+from preprocess.removal import remove_sources
+
+SCHEMA = {
+    "smile": {"type": "binary", "names": ["open", "shut"]},
+    "mood": {"type": "real", "range": [-3, 3]},
+    "method": {"type": "class", "names": ["real", "fake"]},
+}
+UNITS = [
+    [
+        Drawn("a.mp4", "anna", face=1, labels={"smile": [0, 1], "mood": 0.5, "method": "real"}),
+        Drawn("b.mp4", "bert", face=60, labels={"smile": [1, 1], "mood": 1.0, "method": "fake"}),
+    ],
+    [Drawn("a very long name of a source, as they come from the web 0123456789.mp4", bad="no-face")],
+    [Drawn("c\nd.mp4", "anna", face=3, split="val", labels={"method": "real"}), Drawn("gone.mp4", face=5)],
+    [Drawn("x.mp4", face=7, samples=9), Drawn("x copy.mp4", face=7, samples=9)],
+]
+
+
+@pytest.fixture
+def command(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., int]:
+    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "out")
+    store = dataset_store(cfg)
+    write_drawn(store, cfg, UNITS, labels=SCHEMA)
+    remove_sources(store, ["gone.mp4"], [], "withdrew")
+    config = written(tmp_path, cfg)
+    return lambda verb, *arguments: main(["dataset", verb, "-c", config, *arguments])
+
+
+def test_stats_for_people_fit_80_columns(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("stats") == 0
+    out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()[1:]) <= 80
+    for text in (
+        "6, of them 1 quarantined",
+        "15 with 60 frames",
+        "train 13 (3 identities)",
+        "val 2 (1 identity)",
+        "short 5",
+        "9 near-duplicate samples",
+        "1 source: withdrew",
+        "no-face 1",
+        "… 0123456789.mp4: as drawn",
+        "open 1, shut 2",
+        "mood 0.75",
+        "real 2, fake 1",
+        "96-127 px",
+        "sizes and regions: 15 of 15 samples",
+    ):
+        assert text in out, text
+
+
+def test_stats_for_machines_are_json(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("stats", "--json", "--samples", "3") == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert stats["counts"]["samples"] == 15
+    assert stats["video_seconds"] == pytest.approx((3 * 2 + 2 * 9) * 4 / 25)
+    assert stats["face_seconds"] == pytest.approx(15 * 4 / 25)
+    assert stats["measured"]["samples"] == 3
+    assert sum(stats["measured"]["face_side"].values()) == 12
+    assert stats["measured"]["regions"]["nose"]["frames"] == 1.0
+    assert 0 < stats["measured"]["regions"]["nose"]["patches"] < stats["measured"]["regions"]["skin"]["patches"] < 1
+    assert stats["labels"]["smile"] == {"type": "binary", "sources": 2, "positives": {"open": 1, "shut": 2}}
+    assert stats["labels"]["method"]["classes"] == {"real": 2, "fake": 1}
+
+
+def test_stats_of_an_empty_dataset(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "empty")
+    store = dataset_store(cfg)
+    write_drawn(store, cfg, [[Drawn("a.mp4")]])
+    remove_sources(store, ["a.mp4"], [], "withdrew")
+    assert main(["dataset", "stats", "-c", written(tmp_path, cfg)]) == 0
+    assert main(["dataset", "show", "-c", written(tmp_path, cfg)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "drawn"),
+    [
+        ((), 8),
+        (("--count", "3"), 3),
+        (("--key", "000000-s000-t00-000004", "--key", "000002-s000-t00-000000"), 2),
+        (("--source", "x.mp4"), 8),
+        (("--source", "b.mp4"), 2),
+    ],
+)
+def test_show_draws_what_is_chosen(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...], drawn: int
+) -> None:
+    out = tmp_path / "sheet.png"
+    assert command("show", "-o", str(out), *chosen) == 0
+    assert f": {drawn} samples" in capsys.readouterr().out
+    sheet = cv2.imread(str(out))
+    assert sheet is not None
+    assert sheet.shape == (24 + drawn * (24 + 2 * 160), 8 * 160, 3)
+    frames, tinted = sheet[48:208], sheet[208:368]
+    assert np.abs(frames.astype(int) - tinted).mean() > 3
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (("--count", "0"), "--count 0"),
+        (("--key", "nobody"), "no sample of the dataset has the key 'nobody'"),
+        (("--source", "gone.mp4"), "no sample of the dataset has the source 'gone.mp4'"),
+    ],
+)
+def test_show_refuses_what_is_not_there(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...], message: str
+) -> None:
+    assert command("show", *chosen) == 2
+    assert message in capsys.readouterr().err

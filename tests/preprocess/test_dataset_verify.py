@@ -1,0 +1,367 @@
+"""`marlin dataset verify`: every kind of damage is found and named; `--repair` drops exactly what is damaged."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from drawn_dataset import Drawn, drawn_section, everything, write_drawn, written
+
+from pipeline.cli import main
+from pipeline.config.schema import Config
+from pipeline.dataset import load_dataset
+from pipeline.layout import dataset_store
+from pipeline.storage import Store
+from pipeline.storage.manifest import to_json
+from preprocess.inspect.verify import verify
+from preprocess.settings import content_settings
+from preprocess.shards import ShardWriter
+
+Change = Callable[[dict[str, bytes]], None]
+SCHEMA = {"smile": {"type": "binary", "names": ["open", "shut"]}, "mood": {"type": "real"}}
+UNITS = [
+    [Drawn("a.mp4", face=1, labels={"smile": [0, 1], "mood": 0.5}), Drawn("b.mp4", face=2)],
+    [Drawn("c.mp4", face=3, split="val"), Drawn("bad.mp4", bad="no-face")],
+]
+
+
+@pytest.fixture
+def cfg(make_config: Callable[..., Config], tmp_path: Path) -> Config:
+    return drawn_section(make_config, tmp_path / "raw", tmp_path / "out")
+
+
+@pytest.fixture
+def store(cfg: Config) -> Store:
+    opened = dataset_store(cfg)
+    write_drawn(opened, cfg, UNITS, labels=SCHEMA)
+    return opened
+
+
+def commit_again(store: Store, change: Callable[[dict[str, Any]], None], unit: str = "000000") -> None:
+    """Changes a unit's manifest, with a dataset.json that commits to it."""
+    key = f"units/{unit}.json"
+    manifest, info = json.loads(store.read(key)), json.loads(store.read("dataset.json"))
+    change(manifest)
+    data = to_json(manifest, compact=True)
+    store.write(key, data)
+    [entry] = [entry for entry in info["units"] if entry["name"] == key]
+    entry |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    store.write("dataset.json", to_json(info))
+
+
+def rewrite_shard(store: Store, folder: Path, change: Change) -> None:
+    """Changes parts of the first sample of the first unit and commits to the result."""
+
+    def revise(manifest: dict[str, Any]) -> None:
+        old = store.read(manifest["shards"][0]["name"])
+        folder.mkdir()
+        writer = ShardWriter(folder)
+        for number, sample in enumerate(manifest["samples"]):
+            ordered = sorted(sample["parts"].items(), key=lambda item: item[1])
+            parts = {name: old[start : start + length] for name, (start, length) in ordered}
+            if not number:
+                change(parts)
+            _, places = writer.add(sample["key"], parts)
+            sample["parts"] = {name: list(place) for name, place in places.items()}
+        [path] = writer.close()
+        data = path.read_bytes()
+        manifest["shards"][0] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        store.write(manifest["shards"][0]["name"], data)
+
+    commit_again(store, revise)
+
+
+def set_record(**changes: Any) -> Change:
+    def change(parts: dict[str, bytes]) -> None:
+        record = json.loads(parts["json"]) | changes
+        parts["json"] = to_json({name: value for name, value in record.items() if value is not ...})
+
+    return change
+
+
+def set_part(name: str, data: Callable[[bytes], bytes] | bytes | None) -> Change:
+    def change(parts: dict[str, bytes]) -> None:
+        if data is None:
+            del parts[name]
+        else:
+            parts[name] = data if isinstance(data, bytes) else data(parts[name])
+
+    return change
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def cut_jpeg(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3] + b"\xff\xd9"
+
+
+def other_size(_: bytes) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1])
+
+
+def flac(rate: int = 16000, length: int = 2560) -> bytes:
+    """The head of a FLAC stream."""
+    fields = (rate << 44) | (15 << 36) | length
+    return b"fLaC" + bytes(14) + fields.to_bytes(8, "big") + bytes(16)
+
+
+def texts(store: Store, deep: bool = False) -> list[str]:
+    return [problem.text for problem in verify(store, deep=deep).problems]
+
+
+def test_a_whole_dataset_passes(store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dataset", "verify", "-c", written(tmp_path, cfg), "--deep"]) == 0
+    assert capsys.readouterr().out == f"{store.url}: 2 shards, 6 samples, 24 frames, all as committed\n"
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_part("002.jpg", lambda data: data[:-2]), "002.jpg is no whole JPEG"),
+        (set_part("002.jpg", None), "002.jpg is missing"),
+        (set_part("004.jpg", other_size(b"")), "004.jpg is no part of a sample"),
+        (set_part("labels.png", None), "labels.png is missing"),
+        (set_part("labels.png", b"\x89PNG"), "labels.png is no 8-bit grey PNG of 32x128"),
+        (set_part("regions.npy", b"x"), "regions.npy is no NumPy array"),
+        (set_part("regions.npy", as_npy(np.zeros((4, 4, 3), np.uint8))), "regions.npy is not uint8 (4, 4, 4)"),
+        (set_part("regions.npy", as_npy(np.full((4, 4, 4), 128, np.uint8))), "regions.npy has bits beyond the 7"),
+        (set_part("json", b"{"), "json: content: Invalid JSON"),
+        (set_record(source=...), "json: source: Field required"),
+        (set_record(extra=1), "json: extra: Extra inputs"),
+        (set_record(frames="4"), "json: frames: Input should be a valid integer"),
+        (set_record(split="other"), "json: split: Input should be 'train', 'val' or 'test'"),
+        (set_record(track=7), "json: track is not that of the index"),
+        (set_record(boxes=[]), "json: boxes has not 4 entries"),
+        (set_record(times=[0.0, 0.1, 0.1, 0.2]), "json: times do not rise"),
+        (set_record(unparsed=[4]), "json: unparsed names frames that are not there"),
+        (set_record(size=64), "json: size is not 32"),
+        (set_record(labels={"age": 3}), "json: label age is not in the schema"),
+        (set_record(labels={"smile": [0, 2]}), "json: label smile: [0, 2] is not binary"),
+        (set_part("txt", b"\xff"), "txt is not UTF-8"),
+        (set_part("txt", b" "), "txt is empty"),
+        (set_part("flac", b"RIFF"), "flac is no FLAC stream"),
+        (set_part("flac", flac(rate=8000)), "flac is not mono at 16000 Hz"),
+        (set_part("flac", flac(length=160000)), "flac lasts 10.00 s, its frames 0.16 s"),
+    ],
+)
+def test_a_wrong_part_is_named(store: Store, tmp_path: Path, change: Change, message: str, deep: bool) -> None:
+    rewrite_shard(store, tmp_path / "work", change)
+    assert any(f"000000-s000-t00-000000: {message}" in text for text in texts(store, deep))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_part("001.jpg", cut_jpeg), "001.jpg can't be decoded"),
+        (set_part("001.jpg", other_size), "001.jpg is not 32x32"),
+        (set_part("regions.npy", as_npy(np.ones((4, 4, 4), np.uint8))), "labels.png and regions.npy disagree"),
+    ],
+)
+def test_deep_looks_into_pictures(store: Store, tmp_path: Path, change: Change, message: str) -> None:
+    rewrite_shard(store, tmp_path / "work", change)
+    assert texts(store) == []
+    [problem] = texts(store, deep=True)
+    assert message in problem
+
+
+def _delete_shard(store: Store) -> None:
+    store.delete(next(store.list("shards/000000-")).key)
+
+
+def _flip_bit(store: Store) -> None:
+    key = next(store.list("shards/000000-")).key
+    data = bytearray(store.read(key))
+    data[700] ^= 1
+    store.write(key, bytes(data))
+
+
+def _hide_member(store: Store) -> None:
+    def drop(manifest: dict[str, Any]) -> None:
+        manifest["samples"].pop(1)
+
+    commit_again(store, drop)
+
+
+def _shift_part(store: Store) -> None:
+    def shift(manifest: dict[str, Any]) -> None:
+        parts = manifest["samples"][0]["parts"]
+        parts["000.jpg"], parts["001.jpg"] = parts["001.jpg"], parts["000.jpg"]
+
+    commit_again(store, shift)
+
+
+def _repeat_key(store: Store) -> None:
+    def repeat(manifest: dict[str, Any]) -> None:
+        manifest["samples"][0]["key"] = "000000-s000-t00-000000"
+
+    commit_again(store, repeat, "000001")
+
+
+def _forget_source(store: Store) -> None:
+    commit_again(store, lambda manifest: manifest["sources"].pop())
+
+
+def _change_entry(store: Store) -> None:
+    commit_again(store, lambda manifest: manifest["samples"][0].update(frames=-1))
+
+
+def _change_info(**changes: Any) -> Callable[[Store], None]:
+    def change(store: Store) -> None:
+        store.write("dataset.json", to_json(json.loads(store.read("dataset.json")) | changes))
+
+    return change
+
+
+def _forge_exclusion(store: Store) -> None:
+    data = to_json({"schema": 2, "excluded": [{"key": "nobody", "reason": "near-duplicate", "kept": "x"}]})
+    store.write("exclusions/x.json", data)
+    entry = {"name": "exclusions/x.json", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    _change_info(exclusions=entry)(store)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (_delete_shard, "is gone"),
+        (_flip_bit, "is not the file that was committed (sha256 differs)"),
+        (_hide_member, "that the index does not name"),
+        (_shift_part, "has no 000000-s000-t00-000000.001.jpg"),
+        (_repeat_key, "key 000000-s000-t00-000000 is not unique"),
+        (_forget_source, "is of no source in it"),
+        (_change_entry, "samples.0.frames: Input should be greater than 0"),
+        (lambda store: store.delete("units/000000.json"), "units/000000.json: no such file"),
+        (lambda store: store.write("units/000000.json", b"{}"), "units/000000.json is not the file that dataset.json"),
+        (lambda store: store.write("dataset.json", b"{"), "dataset.json is damaged"),
+        (_change_info(labels=None), "dataset.json: labels: Input should be an object"),
+        (_change_info(labels={}), "a.mp4: label smile is not in the schema"),
+        (_change_info(splits={"train": 1, "val": 2, "test": 0}), "does not count the splits"),
+        (_change_info(removed=[{"source": "a.mp4", "identity": "", "reason": "x"}]), "a.mp4 was taken out"),
+        (_forge_exclusion, "the exclusion list names nobody, which is no sample"),
+        (lambda store: store.write("plan.json", b"{"), "plan.json is damaged"),
+    ],
+)
+def test_damage_to_the_index_is_named(
+    store: Store,
+    cfg: Config,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[Callable[[Store], None], str],
+) -> None:
+    damage, message = case
+    damage(store)
+    assert main(["dataset", "verify", "-c", written(tmp_path, cfg)]) == 1
+    out, err = capsys.readouterr()
+    assert message in out
+    assert err.count("\n") == 1
+    assert "--repair" in err
+
+
+def test_all_problems_are_listed_up_to_a_number(
+    store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def empty(parts: dict[str, bytes]) -> None:
+        parts.update({f"{frame:03d}.jpg": b"" for frame in range(4)})
+
+    rewrite_shard(store, tmp_path / "work", empty)
+    command = ["dataset", "verify", "-c", written(tmp_path, cfg)]
+    assert main([*command, "--most", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[2] == "… and 2 more"
+    assert "4 problems" in err
+    assert main(command) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_strays_and_pending_units_are_no_problem(store: Store, cfg: Config) -> None:
+    store.write("shards/000001-attempt-00.tar", b"left by a killed attempt")
+    report = verify(store)
+    assert report.problems == []
+    assert "1 object (0.0 MB) that dataset.json does not name" in report.warnings[0]
+    assert "shards/000001-attempt-00.tar" in report.warnings[0]
+
+
+def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "copies")
+    store = dataset_store(cfg)
+    write_drawn(store, cfg, [[Drawn("a.mp4", face=1, samples=9)], [Drawn("b.mp4", face=1, samples=9)], UNITS[1]])
+    dataset = load_dataset(store)
+    assert {sample.source for sample in dataset.samples} == {"a.mp4", "c.mp4"}
+    assert (dataset.excluded, dataset.info["counts"]["samples"], dataset.info["splits"]["train"]) == (9, 11, 9)
+    assert dataset.info["counts"]["tracks"] == 2
+    name = dataset.info["exclusions"]["name"]
+    content = json.loads(store.read(name))
+    assert hashlib.sha256(store.read(name)).hexdigest().startswith(Path(name).stem)
+    first = {"key": "000001-s000-t00-000000", "reason": "near-duplicate", "kept": "000000-s000-t00-000000"}
+    assert content["excluded"][0] == first
+    assert verify(store, deep=True).problems == []
+
+    from preprocess.removal import remove_sources
+
+    remove_sources(store, ["a.mp4"], [], "withdrew")
+    dataset = load_dataset(store)
+    assert {sample.source for sample in dataset.samples} == {"b.mp4", "c.mp4"}
+    assert (dataset.excluded, dataset.info["exclusions"]) == (0, None)
+    assert not list(store.list("exclusions/"))
+
+
+@pytest.fixture
+def raw(tmp_path: Path, face_clip: Path, cfg: Config, models: dict[str, Path]) -> Path:
+    """The raw videos of a dataset that `marlin preprocess` could continue; one of them is gone."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(face_clip.read_bytes())
+    write_drawn(dataset_store(cfg), cfg, UNITS, settings=content_settings(cfg.preprocess), labels=SCHEMA)
+    return folder
+
+
+@pytest.mark.parametrize("damage", [_delete_shard, _flip_bit, _change_entry])
+def test_repair_drops_the_damaged_unit_alone(
+    cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Store], None]
+) -> None:
+    store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
+    damage(store)
+    damaged = everything(store)
+    assert main(command) == 1
+    assert "its raw video b.mp4 can't be read" in capsys.readouterr().err
+    assert everything(store) == damaged
+
+    (raw / "b.mp4").write_bytes((raw / "a.mp4").read_bytes())
+    assert main(command) == 0
+
+    assert "dropped 1 unit: `marlin preprocess" in capsys.readouterr().out
+    assert [item.key for item in store.list("units/")] == ["units/000001.json"]
+    assert {sample.source for sample in load_dataset(store).samples} == {"c.mp4"}
+    report = verify(store)
+    assert report.problems == []
+    assert "1 planned unit not in the dataset yet" in report.warnings[-1]
+
+
+def test_repair_of_the_index(cfg: Config, raw: Path) -> None:
+    store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
+    store.write("units/000000.json", b"{}")
+    assert main(command) == 0
+    assert [item.key for item in store.list("units/")] == ["units/000001.json"]
+    assert verify(store).problems == []
+    store.write("dataset.json", b"{")
+    assert main(command) == 0
+    assert not store.exists("dataset.json")
+
+
+def test_shards_are_read_by_plain_tar(store: Store) -> None:
+    dataset = load_dataset(store)
+    for name in dataset.shards:
+        with tarfile.open(fileobj=io.BytesIO(store.read(name))) as shard:
+            assert set(shard.getnames()) == {
+                f"{sample.key}.{part}" for sample in dataset.samples if sample.shard == name for part in sample.parts
+            }
