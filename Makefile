@@ -11,7 +11,7 @@ UV := $(BIN)/uv pip compile --config-file uv.toml --universal --python-version 3
 FIND_PYTHON := for p in $(PYTHON) python3.11 python3.12 python3.10 python3; do \
 	if $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then echo $$p; break; fi; done
 
-.PHONY: help setup demo test test-fast test-browser test-cluster test-image lint format lock clean
+.PHONY: help setup demo test test-fast test-heavy test-browser test-cluster test-image lint format lock clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +38,13 @@ demo: setup  ## The whole pipeline on sample videos: demo-output/report.html.
 	$(BIN)/marlin demo
 
 test: setup  ## All tests that need nothing outside the clone (about 10 minutes on 2 cores).
-	$(BIN)/pytest -q -m "not browser and not cluster and not image"
+	$(BIN)/pytest -q -m "not heavy and not browser and not cluster and not image"
 
 test-fast: setup  ## Unit tests only (about a minute).
-	$(BIN)/pytest -q -m "not slow and not browser and not cluster and not image"
+	$(BIN)/pytest -q -m "not slow and not heavy and not browser and not cluster and not image"
+
+test-heavy: setup  ## Twenty kills of preprocessing, continued each time (about a quarter of an hour).
+	$(BIN)/pytest -q -m heavy
 
 test-browser: setup  ## The report in headless Chromium (needs chromium on PATH).
 	$(BIN)/pytest -q -m browser

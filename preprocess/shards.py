@@ -5,7 +5,11 @@ import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+from pipeline.dataset import REMAKE
+from pipeline.errors import MarlinError
+from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry, sha256_file
 
 SHARD_BYTES = 256 << 20
@@ -48,6 +52,21 @@ def _append(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
     return offset, len(data)
 
 
+def checked_shard(store: Store, entry: FileEntry, copy: Path) -> Path:
+    """A committed shard as a local file: itself where the store is local, else fetched to `copy`.
+
+    Raises:
+        MarlinError: it is gone, or not what was committed.
+    """
+    path = store.local_path(entry.name)
+    if path is None:
+        store.fetch(entry.name, copy)
+        path = copy
+    if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
+        raise MarlinError(f"{store.url}/{entry.name} is not the file that was committed (sha256 differs): {REMAKE}")
+    return path
+
+
 def shard_entries(unit: str, paths: list[Path]) -> list[FileEntry]:
     """Names, sizes and hashes of a unit's shards in the dataset.
 
@@ -60,3 +79,26 @@ def shard_entries(unit: str, paths: list[Path]) -> list[FileEntry]:
         FileEntry(f"shards/{unit}-{attempt}-{number:02d}.tar", path.stat().st_size, sha)
         for number, (path, sha) in enumerate(zip(paths, hashes, strict=True))
     ]
+
+
+def gaps(file: BinaryIO, samples: Mapping[str, Mapping[str, tuple[int, int]]]) -> list[str]:
+    """Where a shard and the index of its samples differ, a line each: members that only one of them knows.
+
+    Args:
+        file: the shard.
+        samples: offset and length of each part by the names of sample and part.
+    """
+    places = sorted((*place, f"{key}.{name}") for key, parts in samples.items() for name, place in parts.items())
+    at, problems = 0, []
+    for offset, length, name in places:
+        if offset != at + _HEADER_BYTES:
+            return [f"holds something at byte {at} that the index does not name"]
+        file.seek(at)
+        header = file.read(_HEADER_BYTES)
+        if header[:100].rstrip(b"\0") != name.encode() or header[124:135] != b"%011o" % length:
+            problems.append(f"has no {name} of {length} bytes at byte {at}")
+        at = offset + -(-length // _HEADER_BYTES) * _HEADER_BYTES
+    file.seek(at)
+    if any(file.read()):
+        problems.append(f"holds something at byte {at} that the index does not name")
+    return problems

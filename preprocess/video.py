@@ -1,18 +1,34 @@
 """Decoding with PyAV: upright RGB frames with time stamps, one at a time."""
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import av
 import numpy as np
 
 from preprocess.arrays import Image
 from preprocess.quarantine import BadSource
+from preprocess.stall import begin_step, end_steps
 
 Span = tuple[float, float]
 """Start and end in seconds of the video's own time; the end is exclusive."""
+
+# No video of faces has so few bytes a second: a header that says so is not believed.
+_FEWEST_BYTES_A_SECOND = 1000
+# A picture is repeated for so long when frames are resampled; a longer gap is a jump of the time stamps.
+_LONGEST_HOLD = 10.0
+# How far before a span decoding starts, in seconds; the last is the beginning of the file. Without an index a seek can
+# land after the key frame it needs, and the first time stamps after it are guesses: then it starts earlier.
+_LEADS = (0.0, 10.0, 60.0, math.inf)
+_UNINDEXED = ("mpegts", "mpeg", "avi")
+# Time stamps that step back by less, in seconds, are guesses; by more, the clock was set anew and its time goes on.
+_GUESSED, _LEAST_STEP = 1.0, 0.001
 
 
 @dataclass(frozen=True)
@@ -33,23 +49,28 @@ class Frame:
 
 
 def probe(file: Path | IO[bytes]) -> VideoInfo:
-    """Length and frame rate from the header.
+    """Length and frame rate from the header, the length from the last packets if the header can't be right.
 
     Raises:
         BadSource: it is no readable video container, or has no video stream.
     """
-    with _open(file) as container:
-        stream = _video_stream(container)
+    with opened(file) as container:
+        stream = video_stream(container)
         seconds = 0.0
         if stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration:
             seconds = container.duration / av.time_base
+        if seconds * _FEWEST_BYTES_A_SECOND > container.size > 0:
+            seconds = _measured_seconds(container, stream, seconds)
         return VideoInfo(seconds=max(0.0, seconds), fps=_rate(stream))
 
 
 def read_frames(file: Path, span: Span | None = None, fps: float | None = None) -> Iterator[Frame]:
     """Frames of a video (or of a span of it) in order; the same frames at every call.
+
+    They are shown as a player shows them: upright, with square pixels, from the first key frame on, of the stream with
+    the largest picture.
 
     Args:
         file: a local video of any kind FFmpeg reads.
@@ -57,32 +78,63 @@ def read_frames(file: Path, span: Span | None = None, fps: float | None = None) 
         fps: resample to this rate (the frame on screen at each tick); None keeps the video's own frames.
 
     Raises:
-        BadSource: unreadable, no video, or damaged on the way.
+        BadSource: unreadable, no video, cut off, or damaged on the way.
     """
-    with _open(file) as container:
-        stream = _video_stream(container)
-        # One thread: the stage runs one worker a core, and a unit's time then does not depend on its neighbours.
-        stream.codec_context.thread_count = 1
-        pictures = _pictures(container, stream, span)
-        if fps is not None:
-            pictures = _resampled(pictures, fps, span[0] if span else None)
-        for index, (time, picture) in enumerate(pictures):
-            yield Frame(index, time, _upright(picture))
+    _check_whole(file)
+    for lead in _LEADS if span and span[0] > 0 else (math.inf,):
+        with opened(file) as container:
+            stream = video_stream(container)
+            # One thread: the stage runs one worker a core, and a unit's time then does not depend on its neighbours.
+            stream.codec_context.thread_count = 1
+            pictures = _decoded(container, stream)
+            if span and lead < math.inf:
+                sought = _sought(container, stream, pictures, span[0], lead)
+                if sought is None:
+                    continue
+                pictures = sought
+            pictures = _within(pictures, span)
+            if fps is not None:
+                pictures = _resampled(pictures, fps, span[0] if span else None)
+            for index, (time, picture) in enumerate(pictures):
+                yield Frame(index, time, _as_shown(picture, stream.sample_aspect_ratio))
+            return
 
 
-def _open(file: Path | IO[bytes]) -> Any:
-    try:
-        return av.open(str(file) if isinstance(file, Path) else file, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise BadSource("unreadable", f"FFmpeg can't open it: {_text(error)}") from error
+@contextmanager
+def opened(file: Path | IO[bytes]) -> Iterator[Any]:
+    """A container open for reading, that refers to no other file. Raises `BadSource` when FFmpeg can't open it."""
+    with ExitStack() as stack:
+        begin_step()
+        stack.callback(end_steps)
+        try:
+            stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            if not stream.read(1):
+                raise BadSource("unreadable", "the file is empty")
+            stream.seek(0)
+            container = stack.enter_context(av.open(stream, metadata_errors="replace", io_open=_refuse_other))
+        except av.PermissionError as error:
+            raise BadSource("unreadable", "it is a playlist of other files, or refers to some") from error
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise BadSource("unreadable", f"FFmpeg can't open it: {_text(error)}") from error
+        yield container
 
 
-def _video_stream(container: Any) -> Any:
-    for stream in container.streams.video:
-        # An audio file's cover picture is a video stream too.
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise BadSource("no-video", "it has no video stream")
+def _refuse_other(url: str, flags: int, options: object) -> NoReturn:
+    # A playlist under a video's name could make FFmpeg fetch any file or address.
+    raise PermissionError("it refers to other files")
+
+
+def video_stream(container: Any) -> Any:
+    """The stream with the largest picture. Raises `BadSource` where there is none that can be decoded."""
+    picture = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    # An audio file's cover picture is a video stream too.
+    streams = [stream for stream in container.streams.video if not stream.disposition & picture]
+    if not streams:
+        raise BadSource("no-video", "it has no video stream")
+    readable = [stream for stream in streams if stream.codec_context is not None]
+    if not readable:
+        raise BadSource("unreadable", "FFmpeg has no decoder for its video codec")
+    return max(readable, key=lambda stream: stream.width * stream.height)
 
 
 def _rate(stream: Any) -> float:
@@ -90,25 +142,94 @@ def _rate(stream: Any) -> float:
     return float(rate) if rate else 25.0
 
 
-def _pictures(container: Any, stream: Any, span: Span | None) -> Iterator[tuple[float, Any]]:
-    origin = float((stream.start_time or 0) * stream.time_base)
-    rate, count = _rate(stream), 0
-    if span and span[0] > 0:
-        container.seek(int((origin + span[0]) / stream.time_base), stream=stream, backward=True)
+def stream_origin(stream: Any) -> float:
+    """Where a stream begins, in seconds of its container's clock."""
+    return float((stream.start_time or 0) * stream.time_base)
+
+
+def _measured_seconds(container: Any, stream: Any, claimed: float) -> float:
+    """Length by the time stamps of the last packets; 0 (unknown) where they can't be found."""
+    origin = stream_origin(stream)
     try:
-        for picture in container.decode(stream):
-            time = count / rate if picture.time is None else picture.time - origin
-            count += 1
-            if picture.is_corrupt and (span is None or time >= span[0]):
-                raise BadSource("damaged", f"the picture at {time:.2f} s is corrupt")
-            if span and time >= span[1]:
-                return
-            if span is None or time >= span[0]:
-                yield time, picture
-    except (av.FFmpegError, OSError) as error:
-        raise BadSource("damaged", f"decoding failed after {count} frames: {_text(error)}") from error
+        container.seek(int((origin + claimed) / stream.time_base), stream=stream, backward=True)
+        stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+    except (av.FFmpegError, OSError, OverflowError):
+        return 0.0
+    return float(max(stamps) * stream.time_base) - origin + 1 / _rate(stream) if stamps else 0.0
+
+
+def _check_whole(file: Path) -> None:
+    """Refuses a Matroska file that is shorter than it says: FFmpeg ends such a file without an error."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(256)
+    except OSError as error:
+        raise BadSource("unreadable", _text(error)) from error
+    place = start.find(b"\x18\x53\x80\x67")
+    if not start.startswith(b"\x1a\x45\xdf\xa3") or not 0 <= place < len(start) - 12:
+        return
+    first = start[place + 4]
+    width = 9 - first.bit_length()
+    bits = 7 * width
+    size = int.from_bytes(start[place + 4 : place + 4 + width], "big") & ((1 << bits) - 1)
+    missing = place + 4 + width + size - file.stat().st_size
+    if first and size != (1 << bits) - 1 and missing > 0:  # all ones: written live, length unknown
+        raise BadSource("damaged", f"the file is cut off: {missing} bytes are missing at its end")
+
+
+def _within(pictures: Iterable[tuple[float, Any]], span: Span | None) -> Iterator[tuple[float, Any]]:
+    start, end = span or (-math.inf, math.inf)
+    count = 0
+    for time, picture in pictures:
+        count += 1
+        if time >= start and picture.is_corrupt:
+            raise BadSource("damaged", f"the picture at {time:.2f} s is corrupt")
+        if time >= end:
+            return
+        if time >= start:
+            yield time, picture
     if count == 0:
         raise BadSource("no-video", "the video stream has no frames")
+
+
+def _sought(
+    container: Any, stream: Any, pictures: Iterator[tuple[float, Any]], start: float, lead: float
+) -> Iterator[tuple[float, Any]] | None:
+    """Pictures from some place before `start` on; None where seeking does not lead there."""
+    if lead == 0 and container.format.name in _UNINDEXED:
+        return None
+    try:
+        container.seek(int((stream_origin(stream) + start - lead) / stream.time_base), stream=stream, backward=True)
+    except (av.FFmpegError, OSError):
+        return None
+    first = next(pictures, None)
+    return None if first is None or first[0] > start else itertools.chain([first], pictures)
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+    """Pictures with their seconds from here on; what precedes the first key frame can't be decoded and is left out."""
+    origin, rate, count, key = stream_origin(stream), _rate(stream), 0, False
+    last = -math.inf
+    for packet in container.demux(stream):
+        begin_step()
+        key = key or packet.is_keyframe  # its own picture may be cut away by an edit list
+        try:
+            pictures = packet.decode()
+        except (av.FFmpegError, OSError) as error:
+            if not key:
+                continue
+            raise BadSource("damaged", f"decoding failed after {count} frames: {_text(error)}") from error
+        for picture in pictures:
+            key = key or picture.key_frame
+            if key:
+                time = count / rate if picture.time is None else picture.time - origin
+                if time < last - _GUESSED:
+                    origin -= last + 1 / rate - time
+                    time = last + 1 / rate
+                # Where B-frames have no time stamps of their own (AVI), guesses step back and forth; order is right.
+                last = max(time, last + _LEAST_STEP)
+                yield last, picture
+                count += 1
 
 
 def _resampled(pictures: Iterable[tuple[float, Any]], fps: float, start: float | None) -> Iterator[tuple[float, Any]]:
@@ -117,19 +238,26 @@ def _resampled(pictures: Iterable[tuple[float, Any]], fps: float, start: float |
     for time, picture in pictures:
         if shown is None:
             start = time if start is None else start
-        else:
+        elif time - shown[0] <= _LONGEST_HOLD:
             # Ticks before the first picture show nothing; a tick shows the picture that is on screen then.
             while (due := (start or 0.0) + tick / fps) < time:
                 if due >= shown[0]:
                     yield due, shown[1]
                 tick += 1
+        else:
+            yield (start or 0.0) + tick / fps, shown[1]
+            start, tick = time, 0
         shown = time, picture
     if shown is not None:
         yield (start or 0.0) + tick / fps, shown[1]
 
 
-def _upright(picture: Any) -> Image:
-    rgb: Image = picture.to_ndarray(format="rgb24")
+def _as_shown(picture: Any, aspect: Fraction | None) -> Image:
+    width, height = picture.width, picture.height
+    if aspect and 1 / 4 <= aspect <= 4:  # others are mistakes
+        # Never shrunk: the side that is too short grows.
+        width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
+    rgb: Image = picture.to_ndarray(format="rgb24", width=width, height=height)
     turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 

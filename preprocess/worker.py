@@ -4,12 +4,16 @@ import logging
 import os
 import secrets
 import signal
+import socket
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -17,33 +21,47 @@ from ray.exceptions import RayActorError, RayTaskError
 from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
-from pipeline.storage import Store
-from preprocess.corpora import open_corpus
+from pipeline.storage import Store, open_store
+from preprocess.corpora import open_media
+from preprocess.manifests import Content, commit, quarantine_entry
 from preprocess.models import load_networks, model_files
 from preprocess.plan import Unit
 from preprocess.quarantine import BadSource
-from preprocess.unit import Content, UnitProcessor, commit, quarantine_entry
+from preprocess.remote import NetworkActor, connect
+from preprocess.scratch import enter_scratch, sweep_scratch
+from preprocess.stall import limit_steps
+from preprocess.unit import UnitProcessor
 
-# Attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).
+# Further attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).
 RETRIES = 3
+CONNECT_SECONDS = 10
+# A worker that needs longer for a single frame hangs.
+STALLED_SECONDS = 600
 
 
 class _Worker:
     """Actor that processes one unit at a time."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, networks: Any | None) -> None:
         # Warnings on single sources are in the manifest; their lines would tear the driver's progress bar.
         logging.disable(logging.WARNING)
-        self._processor = make_processor(cfg)
+        enter_scratch()
+        limit_steps(STALLED_SECONDS)
+        loaded = (
+            load_networks(cfg.preprocess, model_files(cfg.preprocess))
+            if networks is None
+            else connect(networks, cfg.preprocess)
+        )
+        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_media))
 
-    def process(self, unit: Unit) -> dict[str, Any]:
-        return self._processor.process(unit)
+    def process(self, unit: Unit, bad: Mapping[int, BadSource]) -> dict[str, Any]:
+        return self._processor.process(unit, bad)
 
-
-def make_processor(cfg: Config) -> UnitProcessor:
-    """Loads everything that units need, in this process."""
-    networks = load_networks(cfg.preprocess, model_files(cfg.preprocess))
-    return UnitProcessor(cfg.preprocess, open_corpus(cfg.corpus), dataset_store(cfg), networks)
+    def rehearse(self, unit: Unit, number: int) -> None:
+        """Does the work on one source of a unit and throws the result away: to see whether it kills the process."""
+        with tempfile.TemporaryDirectory() as folder:
+            alone = replace(unit, pieces=(unit.pieces[number],))
+            replace(self._processor, store=open_store(folder)).process(alone, {})
 
 
 @contextmanager
@@ -60,10 +78,12 @@ def cluster(cfg: PreprocessConfig) -> Iterator[int]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
         options |= {
-            "num_cpus": max(cfg.workers or 0, os.cpu_count() or 1),
+            "num_cpus": max((cfg.workers or 1) + _network_cpus(cfg), os.cpu_count() or 1),
             "object_store_memory": cfg.object_store_mb << 20,
             "include_dashboard": False,
         }
+    else:
+        _check_reachable(cfg.ray_address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
@@ -74,56 +94,138 @@ def cluster(cfg: PreprocessConfig) -> Iterator[int]:
         signal.signal(signal.SIGTERM, on_terminate)
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield cfg.workers or max(1, int(resources.get("CPU", 1)))
+        yield cfg.workers or max(1, int(resources.get("CPU", 1)) - _network_cpus(cfg))
     finally:
         ray.shutdown()
+        sweep_scratch()
+
+
+def _check_reachable(address: str) -> None:
+    # Ray itself tries a wrong address for a quarter of an hour.
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        if place.port:
+            socket.create_connection((place.hostname or "", place.port), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise MarlinError(f"preprocess.ray_address={address}: no Ray cluster there: {error}") from error
+
+
+def _network_cpus(cfg: PreprocessConfig) -> int:
+    return 0 if cfg.network_gpus else cfg.network_actors
 
 
 def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) -> Iterator[dict[str, Any]]:
     """Processes units on actors, one unit in flight an actor; yields manifests as they are committed.
 
-    A unit that kills its worker at every attempt is committed with its sources in quarantine.
+    When a unit kills its worker at every attempt, the sources that do so are found one by one and go to quarantine.
 
     Raises:
         MarlinError: storage or a model file fails.
     """
-    remote = ray.remote(num_cpus=1, max_restarts=RETRIES, max_task_retries=RETRIES)(_Worker)
-    waiting = deque(units)
-    flying: dict[Any, _Flight] = {}
+    networks = _network_actors(cfg.preprocess)
+    # Attempts are counted here, by unit: Ray would count restarts over an actor's whole life.
+    remote = ray.remote(num_cpus=1, max_restarts=0)(_Worker)
+    waiting = deque(_Job(unit) for unit in units)
+    flying: dict[Any, tuple[Any, _Job]] = {}
+    started = 0
+
+    def start() -> Any:
+        nonlocal started
+        started += 1
+        return remote.remote(cfg, networks[started % len(networks)] if networks else None)
 
     def launch(actor: Any) -> None:
-        unit = waiting.popleft()
-        flying[actor.process.remote(unit)] = _Flight(actor, unit)
+        job = waiting.popleft()
+        flying[job.submit(actor)] = actor, job
 
     for _ in range(min(workers, len(units))):
-        launch(remote.remote(cfg))
+        launch(start())
     while flying:
         [ready], _ = ray.wait(list(flying), num_returns=1)
-        flight = flying.pop(ready)
-        actor = flight.actor
+        actor, job = flying.pop(ready)
         try:
             manifest = ray.get(ready)
         except RayActorError as error:
-            manifest = _give_up(store, flight.unit, error)
-            actor = remote.remote(cfg) if waiting else None
+            _check_startable(error)
+            ray.kill(actor)
+            actor, manifest = None, None if error.preempted else job.died(store)
         except RayTaskError as error:
-            raise _cause(error, flight.unit) from error
-        yield manifest
+            raise _cause(error, job.unit) from error
+        else:
+            job.survived()
+        if manifest is None:
+            waiting.appendleft(job)
+        else:
+            yield manifest
         if waiting:
-            launch(actor)
+            launch(actor or start())
+        elif actor:
+            # Its CPU may be what another actor waits for, since a node was lost.
+            ray.kill(actor)
 
 
-@dataclass(frozen=True)
-class _Flight:
-    actor: Any
+@dataclass(eq=False)
+class _Job:
+    """A unit on its way, and what is known of its sources.
+
+    Attributes:
+        deaths: processes that died since the last success.
+        suspects: sources still to be tried alone, by number.
+        bad: sources that are left out.
+    """
+
     unit: Unit
+    deaths: int = 0
+    suspects: list[int] = field(default_factory=list)
+    bad: dict[int, BadSource] = field(default_factory=dict)
+
+    def submit(self, actor: Any) -> Any:
+        """Starts the next step; its result is the manifest when the step ends the job."""
+        return (
+            actor.rehearse.remote(self.unit, self.suspects[0])
+            if self.suspects
+            else actor.process.remote(self.unit, self.bad)
+        )
+
+    def survived(self) -> None:
+        """The step is done."""
+        self.deaths = 0
+        del self.suspects[:1]
+
+    def died(self, store: Store) -> dict[str, Any] | None:
+        """The worker died in the step; the manifest where that ends the job."""
+        self.deaths += 1
+        if self.deaths <= RETRIES:
+            return None
+        numbers = range(len(self.unit.pieces))
+        self.deaths = 0
+        if self.suspects:
+            self.bad[self.suspects.pop(0)] = _DEADLY
+        elif len(numbers) > 1 and not self.bad:
+            self.suspects = list(numbers)
+        else:
+            entries = [quarantine_entry(piece, self.bad.get(n, _DEADLY)) for n, piece in enumerate(self.unit.pieces)]
+            return commit(store, self.unit, [], Content(quarantined=entries))
+        return None
 
 
-def _give_up(store: Store, unit: Unit, error: RayActorError) -> dict[str, Any]:
+_DEADLY = BadSource("worker-died", f"the worker process died or hung at each of {RETRIES + 1} attempts")
+
+
+def _network_actors(cfg: PreprocessConfig) -> list[Any]:
+    device = "cuda" if cfg.network_gpus else "cpu"
+    remote = ray.remote(
+        num_cpus=0 if cfg.network_gpus else 1,
+        num_gpus=cfg.network_gpus,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
+    )(NetworkActor)
+    return [remote.remote(cfg, device) for _ in range(cfg.network_actors)]
+
+
+def _check_startable(error: RayActorError) -> None:
     if "creation task" in str(error) or isinstance(getattr(error, "cause", None), MarlinError):
         raise MarlinError(f"preprocessing workers can't start: {_last_line(error)}") from error
-    bad = BadSource("worker-died", f"the worker process died at each of {RETRIES + 1} attempts")
-    return commit(store, unit, [], Content(quarantined=[quarantine_entry(piece, bad) for piece in unit.pieces]))
 
 
 def _cause(error: RayTaskError, unit: Unit) -> MarlinError:

@@ -37,9 +37,28 @@ class StorageConfig(Section):
 
 
 class CorpusConfig(Section):
-    kind: Literal["folder"] = Field("folder", description="Layout of the raw corpus.")
-    path: str = Field("", description="Folder or s3:// prefix of the raw videos.")
+    kind: Literal["folder", "ytf", "celebv-hq", "mosei", "ffpp", "lrs2", "list"] = Field(
+        "folder", description="Layout of the raw corpus, see docs/corpora.md."
+    )
+    path: str = Field(
+        "", description="Folder or s3:// prefix of the raw videos; for kind 'list' the CSV or Parquet file."
+    )
     name: Name = Field("corpus", description="Name of the dataset made from it: <storage.root>/datasets/<name>.")
+    annotations: str = Field(
+        "", description="Label file, relative to corpus.path, absolute or s3://; empty: where the layout has it."
+    )
+    splits: str = Field(
+        "",
+        description="Folder of train, val and test lists, or one JSON file of them; empty: where the layout has them.",
+    )
+    compression: Literal["raw", "c0", "c23", "c40"] = Field("c23", description="Compression of FaceForensics++.")
+    parts: tuple[str, ...] = Field(
+        (),
+        description="Parts to take (ffpp: original and manipulations; lrs2: main, pretrain); empty: the standard ones.",
+    )
+    frame_rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Frames per second of folders of images; null: 24 for ytf, 25 elsewhere."
+    )
 
 
 class ModelFilesConfig(Section):
@@ -49,6 +68,8 @@ class ModelFilesConfig(Section):
     landmarks: str = Field("", description="MediaPipe face_landmark.tflite (468 points).")
     person: str = Field("", description="MediaPipe selfie_segmentation.tflite (person mask).")
     hair: str = Field("", description="Hair segmentation ONNX; empty uses the named colour heuristic instead.")
+    farl: str = Field("", description="FaRL-LaPa TorchScript file; parser=farl needs it.")
+    bisenet: str = Field("", description="BiSeNet ONNX file, CelebAMask-HQ classes; parser=bisenet needs it.")
 
 
 class PreprocessConfig(Section):
@@ -59,11 +80,25 @@ class PreprocessConfig(Section):
         0.0, description="Context added on each side of the larger box side, as a share of it (0 = the paper's crop)."
     )
     detector: Literal["scrfd"] = Field("scrfd", description="Face detection backend.")
-    parser: Literal["landmarks"] = Field("landmarks", description="Face parsing backend.")
+    parser: Literal["landmarks", "farl", "bisenet"] = Field(
+        "landmarks", description="Face parsing backend (docs/parsers.md)."
+    )
+    parse_batch: PositiveInt = Field(16, description="Pictures of one call of the parser; the same for all units.")
     models: ModelFilesConfig = Field(default_factory=ModelFilesConfig)
     detect_every: PositiveInt = Field(10, description="Frames between two runs of the detector; tracking fills in.")
     detect_threshold: Share = Field(0.5, description="Lowest detection score.")
     min_face: PositiveInt = Field(32, description="Smallest side of a tracked face, in pixels of the source video.")
+    min_sharpness: Annotated[float, Field(ge=0)] = Field(
+        0.02, description="Least sharpness of a face (docs/faces.md has the measure); the default drops hopeless blur."
+    )
+    max_yaw: Annotated[float, Field(gt=0, le=90)] | None = Field(
+        None, description="Drop faces turned sideways more than this, in degrees; null keeps all."
+    )
+    max_pitch: Annotated[float, Field(gt=0, le=90)] | None = Field(
+        None, description="Drop faces turned up or down more than this, in degrees; null keeps all."
+    )
+    min_track: Annotated[float, Field(ge=0)] = Field(0.0, description="Shortest track in seconds.")
+    near_duplicates: bool = Field(True, description="Drop samples that show the same recording as an earlier one.")
     clip_frames: PositiveInt = Field(64, description="Frames of one sample.")
     min_frames: PositiveInt = Field(32, description="Shorter runs of frames are dropped and counted.")
     holdout: Share = Field(0.0, description="Last share of every track that becomes split 'val' instead of 'train'.")
@@ -71,11 +106,22 @@ class PreprocessConfig(Section):
         0.0, description="Share of the identities held out whole as split 'val', by a stable hash of their names."
     )
     label_maps: bool = Field(True, description="Also store full-resolution label maps (<key>.labels.png).")
+    audio: bool | None = Field(None, description="Store the sound of each sample; null: as the corpus is used (LRS2).")
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="JPEG quality of stored frames.")
-    unit_sources: PositiveInt = Field(1, description="Sources of one unit of work.")
-    unit_seconds: PositiveInt = Field(600, description="Longer videos are cut into spans of this many seconds.")
+    unit_sources: PositiveInt | None = Field(
+        None, description="Sources of one unit of work at most; null: one, in large corpora up to 64."
+    )
+    unit_seconds: PositiveInt = Field(
+        600, description="Seconds of video of one unit at most; longer videos are cut into spans."
+    )
     max_failed: Share = Field(0.5, description="Share of quarantined sources above which the stage fails.")
     workers: PositiveInt | None = Field(None, description="Worker actors; null is one per CPU core of the cluster.")
+    network_actors: NonNegativeInt = Field(
+        0, description="Actors that hold detector and parser for all workers; 0: each worker holds its own."
+    )
+    network_gpus: Annotated[float, Number, Field(ge=0)] = Field(
+        0.0, description="GPU share of a network actor; 0 runs it on the CPU."
+    )
     ray_address: str = Field("local", description="'local' starts a cluster here; 'auto' or ray://… joins one.")
     object_store_mb: PositiveInt = Field(256, description="Shared memory of a local Ray cluster, in MiB.")
 
@@ -85,6 +131,8 @@ class PreprocessConfig(Section):
             raise ValueError(f"preprocess.size={self.size} is not a multiple of preprocess.patch={self.patch}")
         if self.min_frames > self.clip_frames:
             raise ValueError("preprocess.min_frames is larger than preprocess.clip_frames")
+        if self.network_gpus and not self.network_actors:
+            raise ValueError("preprocess.network_gpus needs preprocess.network_actors=1 or more")
         return self
 
 

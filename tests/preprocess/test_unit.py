@@ -15,9 +15,9 @@ from drawn_videos import counting_frames, write_audio, write_video
 
 from pipeline.config.schema import Config
 from pipeline.storage import Store, open_store
-from preprocess.corpora import open_corpus
+from preprocess.corpora import Source, open_media
 from preprocess.models import Networks
-from preprocess.plan import Piece, Unit
+from preprocess.plan import Piece, Root, Unit
 from preprocess.regions import HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN, patch_grid
 from preprocess.unit import UnitProcessor
 from preprocess.video import read_frames
@@ -36,8 +36,9 @@ def process(networks: Networks, make_config: MakeConfig, tmp_path: Path) -> Call
     ) -> tuple[Store, dict[str, Any]]:
         cfg = make_config(tmp_path / "in", **changes)
         store = open_store(str(tmp_path / root))
-        processor = UnitProcessor(cfg.preprocess, open_corpus(cfg.corpus), store, networks)
-        return store, processor.process(Unit(unit, tuple(Piece(name, None) for name in names)))
+        processor = UnitProcessor(cfg.preprocess, store, networks, open_media)
+        pieces = tuple(Piece(Source(name, Path(name).stem, name), None) for name in names)
+        return store, processor.process(Unit(unit, Root("folder", str(tmp_path / "in"), False, {}), pieces))
 
     (tmp_path / "in").mkdir()
     return run

@@ -1,10 +1,12 @@
 """Decoding: order, times, spans, resampling, rotation, and files that are no videos."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_videos import counting_frames, number_of, write_audio, write_video
+from odd_videos import Coding, encode
 
 from preprocess.quarantine import BadSource
 from preprocess.video import probe, read_frames
@@ -110,3 +112,50 @@ def test_garbage_in_the_middle_is_damage(tmp_path: Path) -> None:
     with pytest.raises(BadSource) as caught:
         list(read_frames(path))
     assert caught.value.reason == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("name", "coding"),
+    [
+        ("a.ts", Coding(options={"g": "48"})),
+        ("a.ts", Coding("libx265", options={"x265-params": "keyint=48:log-level=none"})),
+        ("a.mpg", Coding("mpeg2video", options={"g": "48", "bf": "2", "b": "4M"})),
+        ("a.avi", Coding(options={"g": "48", "bf": "2"})),
+        ("a.mkv", Coding(options={"g": "48"})),
+        ("a.webm", Coding("libvpx-vp9", options={"g": "48", "b": "2M"})),
+        ("a.flv", Coding(options={"g": "48"})),
+        ("a.h264", Coding(options={"g": "48"})),
+    ],
+)
+def test_spans_meet_without_gap_or_overlap_in_containers_that_can_hardly_seek(
+    tmp_path: Path, name: str, coding: Coding
+) -> None:
+    path = encode(tmp_path / name, counting_frames(200), coding)
+    spans = [(0.0, 2.0), (2.0, 4.0), (4.0, 99.0)]
+    numbers = [number_of(frame.rgb) for span in spans for frame in read_frames(path, span)]
+    assert numbers == list(range(200))
+
+
+@pytest.mark.parametrize("jump", [-100, 3600])
+def test_a_jump_of_the_clock_is_not_filled_with_repeated_frames(tmp_path: Path, jump: int) -> None:
+    first = [1_000_000 + 33 * number for number in range(30)]
+    path = tmp_path / "joined.ts"
+    parts = []
+    for times in (first, [time + 1000 * jump for time in first]):
+        options = {"output_ts_offset": "0", "avoid_negative_ts": "disabled"}
+        part = encode(tmp_path / "part.ts", counting_frames(30), Coding(times=times), **options)
+        parts.append(part.read_bytes())
+    path.write_bytes(b"".join(parts))
+    numbers = [number_of(frame.rgb) for frame in read_frames(path, fps=10.0)]
+    assert 18 <= len(numbers) <= 24
+    assert sorted(set(numbers[:10])) == numbers[:10]
+    assert {number for number in numbers[10:] if number < 25}
+
+
+def test_a_length_that_can_not_be_right_is_measured(tmp_path: Path) -> None:
+    path = encode(tmp_path / "long.mkv", counting_frames(60))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x44\x89\x88") + 3
+    data[place : place + 8] = struct.pack(">d", 3.6e9)
+    path.write_bytes(data)
+    assert probe(path).seconds == pytest.approx(2.0, abs=0.1)

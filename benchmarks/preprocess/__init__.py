@@ -1,0 +1,1 @@
+"""Benchmarks of preprocessing, on the pinned sample videos (`marlin samples pull`)."""
