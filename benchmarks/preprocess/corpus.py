@@ -22,7 +22,7 @@ def make_corpus(folder: Path, copies: int) -> Path:
 
 def make_config(corpus: Path, root: Path, **preprocess: Any) -> Config:
     """A configuration that keeps every copy."""
-    section = {"max_failed": 1.0, **preprocess}
+    section = {"near_duplicates": False, "max_failed": 1.0, **preprocess}
     return Config(
         corpus=CorpusConfig(path=str(corpus), name="faces"),
         storage=StorageConfig(root=str(root)),
