@@ -30,8 +30,8 @@ def run(args: Namespace) -> None:
 
 def preprocess(args: Namespace) -> None:
     """Raw videos to shards."""
+    from preprocess.dataset.summary import preprocess_text
     from preprocess.stage import run_preprocess
-    from preprocess.summary import preprocess_text
 
     _say(preprocess_text(run_preprocess(_config(args)), _again(args)))
 
@@ -130,16 +130,16 @@ def dataset_show(args: Namespace) -> None:
 
 def dataset_append(args: Namespace) -> None:
     """Extend a dataset by new videos."""
+    from preprocess.dataset.summary import append_text
     from preprocess.stage import append
-    from preprocess.summary import append_text
 
     _say(append_text(append(_config(args)), _again(args)))
 
 
 def dataset_remove(args: Namespace) -> None:
     """Take sources out of a dataset for good."""
-    from preprocess.removal import remove_sources
-    from preprocess.summary import removal_text
+    from preprocess.dataset.removal import remove_sources
+    from preprocess.dataset.summary import removal_text
 
     store = dataset_store(_config(args))
     effect = remove_sources(store, args.source, args.identity, args.reason, dry_run=args.dry_run)

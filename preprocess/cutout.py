@@ -12,16 +12,16 @@ import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
-from preprocess.choose import Chosen, plan_runs
-from preprocess.clip import Clip
-from preprocess.crop import crop_matrix, extract
-from preprocess.find import Found, Stats
+from preprocess.dataset.sample import SampleBuilder, Style
+from preprocess.decode.clip import Clip
+from preprocess.decode.video import Frame
+from preprocess.faces.choose import Chosen, plan_runs
+from preprocess.faces.crop import crop_matrix, extract
+from preprocess.faces.find import Found, Stats
+from preprocess.faces.runs import Run, division_of
+from preprocess.faces.track import Track
 from preprocess.models import Networks
 from preprocess.parsers.base import Parser, View
-from preprocess.runs import Run, division_of
-from preprocess.sample import SampleBuilder, Style
-from preprocess.track import Track
-from preprocess.video import Frame
 
 
 @dataclass(eq=False)

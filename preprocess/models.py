@@ -9,12 +9,12 @@ from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import UsageError
 from pipeline.storage.manifest import sha256_file
 from preprocess.arrays import Image
-from preprocess.detect import Detection, Detector
-from preprocess.hair import HairBackend, HairHeuristic, HairNetwork
-from preprocess.mesh import MeshNet, PersonNet
+from preprocess.faces.detect import Detection, Detector
+from preprocess.faces.mesh import MeshNet, PersonNet
 from preprocess.parsers.base import Device, Parser, View
 from preprocess.parsers.bisenet import BisenetParser
 from preprocess.parsers.farl import FarlParser
+from preprocess.parsers.hair import HairBackend, HairHeuristic, HairNetwork
 from preprocess.parsers.landmarks import LandmarkParser
 
 

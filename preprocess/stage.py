@@ -11,13 +11,13 @@ from pipeline.dataset import parse
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
+from preprocess.cluster.progress import follow
 from preprocess.corpora import Listing, list_corpus
-from preprocess.finish import manifest_keys, read_dataset, write_dataset
-from preprocess.plan import Plan, Unit, read_plan
-from preprocess.planning import at_home, extend_plan
-from preprocess.progress import follow
-from preprocess.removal import settle, sweep, take_out
-from preprocess.settings import check_same, content_settings
+from preprocess.dataset.finish import manifest_keys, read_dataset, write_dataset
+from preprocess.dataset.plan import Plan, Unit, read_plan
+from preprocess.dataset.planning import at_home, extend_plan
+from preprocess.dataset.removal import settle, sweep, take_out
+from preprocess.dataset.settings import check_same, content_settings
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _lists(dataset: bytes, manifests: list[str]) -> bool:
 
 def _process(cfg: Config, store: Store, plan: Plan, todo: list[Unit], progress: bool) -> None:
     # Ray takes seconds to import and to start: not before there is work.
-    from preprocess.worker import cluster, process_units
+    from preprocess.cluster.worker import cluster, process_units
 
     with follow(plan.units, todo, progress) as report, cluster(cfg.preprocess) as workers:
         for manifest in process_units(cfg, store, todo, workers):

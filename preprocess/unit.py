@@ -14,17 +14,17 @@ from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.atomic import os_error
-from preprocess.audio import flac
-from preprocess.clip import Clip
 from preprocess.corpora import Media
 from preprocess.cutout import make_samples
-from preprocess.find import Found, Stats, find_faces
-from preprocess.manifests import Content, commit, piece_entry, quarantine_entry
+from preprocess.dataset.manifests import Content, commit, piece_entry, quarantine_entry
+from preprocess.dataset.plan import Unit
+from preprocess.dataset.sample import SampleBuilder
+from preprocess.dataset.shards import ShardWriter, shard_entries
+from preprocess.decode.audio import flac
+from preprocess.decode.clip import Clip
+from preprocess.faces.find import Found, Stats, find_faces
 from preprocess.models import Networks
-from preprocess.plan import Unit
 from preprocess.quarantine import BadSource
-from preprocess.sample import SampleBuilder
-from preprocess.shards import ShardWriter, shard_entries
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.detect import Detection
-from preprocess.track import Track
-from preprocess.video import read_frames
+from preprocess.decode.video import read_frames
+from preprocess.faces.detect import Detection
+from preprocess.faces.track import Track
 
 Frames = NDArray[np.uint8]
 Place = tuple[float, float]

@@ -12,14 +12,14 @@ from synthetic import draw_face
 from pipeline.config.schema import Config
 from pipeline.storage import Store
 from preprocess.corpora import Source
-from preprocess.fingerprint import BITS
-from preprocess.finish import read_dataset, write_dataset
-from preprocess.manifests import Content, commit, piece_entry, quarantine_entry
-from preprocess.plan import Piece, Plan, Root, Unit, write_plan
+from preprocess.dataset.finish import read_dataset, write_dataset
+from preprocess.dataset.manifests import Content, commit, piece_entry, quarantine_entry
+from preprocess.dataset.plan import Piece, Plan, Root, Unit, write_plan
+from preprocess.dataset.sample import SampleBuilder, Style
+from preprocess.dataset.shards import ShardWriter, shard_entries
+from preprocess.faces.fingerprint import BITS
+from preprocess.faces.runs import Run
 from preprocess.quarantine import BadSource
-from preprocess.runs import Run
-from preprocess.sample import SampleBuilder, Style
-from preprocess.shards import ShardWriter, shard_entries
 
 NO_MODELS: Mapping[str, Any] = {"config": {"label_maps": True}, "models": []}
 FRAMES = 4

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.landmarks import (
+from preprocess.parsers.polygons import (
     FACE_OVAL,
     LEFT_BROW,
     LEFT_EYE_RING,

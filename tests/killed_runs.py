@@ -16,7 +16,7 @@ import psutil
 import yaml
 from odd_videos import encode
 
-from preprocess.video import read_frames
+from preprocess.decode.video import read_frames
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,12 +17,12 @@ from benchmarks.results import publish
 from pipeline.assets import pull_samples
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats
-from preprocess.boxes import smooth_squares, track_boxes
-from preprocess.geometry import iou, squares
+from preprocess.decode.video import probe, read_frames
+from preprocess.faces.boxes import smooth_squares, track_boxes
+from preprocess.faces.geometry import iou, squares
+from preprocess.faces.track import Track
+from preprocess.faces.tracker import Tracker
 from preprocess.models import Networks, load_networks, model_files
-from preprocess.track import Track
-from preprocess.tracker import Tracker
-from preprocess.video import probe, read_frames
 
 SAMPLES = ("WolfgangLanger_Pexels", "single_face", "face_noface", "noface_face", "carphone_pristine")
 LAGS = range(-5, 6)

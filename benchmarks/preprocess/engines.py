@@ -19,13 +19,13 @@ from benchmarks.preprocess.memory import PeakMemory
 from benchmarks.results import publish
 from pipeline.config.schema import Config
 from pipeline.layout import dataset_store
+from preprocess.cluster.worker import cluster, process_units
 from preprocess.corpora import list_corpus, open_media
+from preprocess.dataset.plan import Unit
+from preprocess.dataset.planning import extend_plan
+from preprocess.dataset.settings import content_settings
 from preprocess.models import load_networks, model_files
-from preprocess.plan import Unit
-from preprocess.planning import extend_plan
-from preprocess.settings import content_settings
 from preprocess.unit import UnitProcessor
-from preprocess.worker import cluster, process_units
 
 WORKERS = 2
 

@@ -27,19 +27,20 @@ from benchmarks.results import publish
 from pipeline.assets import pull_samples
 from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.layout import dataset_store
-from preprocess import cutout, sample, shards
-from preprocess.clip import Clip
+from preprocess import cutout
+from preprocess.cluster.worker import cluster, process_units
 from preprocess.corpora import list_corpus, open_media
-from preprocess.crop import extract
-from preprocess.detect import Detector
+from preprocess.dataset import sample, shards
+from preprocess.dataset.plan import Plan
+from preprocess.dataset.planning import extend_plan
+from preprocess.dataset.settings import content_settings
+from preprocess.decode.clip import Clip
+from preprocess.decode.video import read_frames
+from preprocess.faces.crop import extract
+from preprocess.faces.detect import Detector
 from preprocess.models import Networks, load_networks, model_files
-from preprocess.plan import Plan
-from preprocess.planning import extend_plan
 from preprocess.sessions import onnx_session
-from preprocess.settings import content_settings
 from preprocess.unit import UnitProcessor
-from preprocess.video import read_frames
-from preprocess.worker import cluster, process_units
 
 BARE_CALLS = 60
 BARE_SECONDS = 6.0

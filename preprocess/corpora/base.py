@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from preprocess.video import Span, VideoInfo
+from preprocess.decode.video import Span, VideoInfo
 
 Split = Literal["train", "val", "test"]
 

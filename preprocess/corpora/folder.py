@@ -8,7 +8,7 @@ from pipeline.config.schema import CorpusConfig
 from preprocess.corpora.base import Listing, Media, Source
 from preprocess.corpora.findings import finding
 from preprocess.corpora.splits import assign, read_lists
-from preprocess.frames import is_image, series
+from preprocess.decode.frames import is_image, series
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}

@@ -18,8 +18,8 @@ from preprocess.corpora.findings import finding
 from preprocess.corpora.media import LocalMedia, open_folder
 from preprocess.corpora.splits import NAMES, assign, read_lists
 from preprocess.corpora.web import WebMedia, bare
+from preprocess.decode.video import Span, VideoInfo
 from preprocess.quarantine import BadSource
-from preprocess.video import Span, VideoInfo
 
 FRAME_RATE = 25.0
 """Of folders of frame images, unless `corpus.frame_rate` says otherwise."""

@@ -15,9 +15,9 @@ from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import InvalidKey, NotFound, Store, open_store
 from pipeline.storage.atomic import os_error
 from preprocess.corpora.base import Media, Source
-from preprocess.frames import checked_series, frame_files
+from preprocess.decode.frames import checked_series, frame_files
+from preprocess.decode.video import VideoInfo, probe
 from preprocess.quarantine import BadSource
-from preprocess.video import VideoInfo, probe
 
 log = logging.getLogger(__name__)
 

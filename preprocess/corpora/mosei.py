@@ -12,7 +12,7 @@ from preprocess.corpora.documents import Row, column, number, read_named, read_t
 from preprocess.corpora.findings import finding
 from preprocess.corpora.folder import is_video
 from preprocess.corpora.splits import NAMES, Official, assign, by_name, line_entry, read_lists
-from preprocess.video import Span
+from preprocess.decode.video import Span
 
 LABELS = "labels.csv"
 OFFICIAL = Official({"train": 16726, "val": 1871, "test": 4662})

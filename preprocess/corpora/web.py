@@ -17,8 +17,8 @@ from pipeline.errors import MarlinError
 from pipeline.storage.atomic import os_error
 from preprocess.corpora.base import Source
 from preprocess.corpora.media import probe_ranges
+from preprocess.decode.video import VideoInfo
 from preprocess.quarantine import BadSource
-from preprocess.video import VideoInfo
 
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds before each further attempt."""

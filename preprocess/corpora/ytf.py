@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from pipeline.config.schema import CorpusConfig
 from preprocess.corpora.base import Listing, Media, Source
 from preprocess.corpora.splits import Official, assign, read_lists
-from preprocess.frames import is_image
+from preprocess.decode.frames import is_image
 
 FRAMES = "frame_images_DB/"
 FRAME_RATE = 24.0

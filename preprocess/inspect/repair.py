@@ -9,11 +9,11 @@ from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from preprocess.corpora import list_corpus, open_media
-from preprocess.finish import DATASET, manifest_keys, read_dataset, rewrite_dataset
+from preprocess.dataset.finish import DATASET, manifest_keys, read_dataset, rewrite_dataset
+from preprocess.dataset.manifests import read_manifest, revisions, unit_of
+from preprocess.dataset.plan import Plan, Unit, read_plan
+from preprocess.dataset.planning import at_home
 from preprocess.inspect.verify import Report
-from preprocess.manifests import read_manifest, revisions, unit_of
-from preprocess.plan import Plan, Unit, read_plan
-from preprocess.planning import at_home
 from preprocess.quarantine import BadSource
 
 

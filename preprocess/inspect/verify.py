@@ -17,10 +17,10 @@ from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry
 from pipeline.text import plural, printable
+from preprocess.dataset.plan import read_plan
+from preprocess.dataset.shards import checked_shard, gaps
 from preprocess.inspect.records import DatasetInfo, UnitManifest, label_problems, record_problems
 from preprocess.inspect.samples import Form, sample_problems
-from preprocess.plan import read_plan
-from preprocess.shards import checked_shard, gaps
 
 _MOST_THREADS = 8
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
-from preprocess.landmarks import face_outline
+from preprocess.parsers.polygons import face_outline
 from preprocess.regions import MOUTH, SKIN
 
 Device = Literal["cpu", "cuda"]

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
-from preprocess.landmarks import draw_parts, five_points
 from preprocess.parsers.base import Device, View, batches, checked
+from preprocess.parsers.polygons import draw_parts, five_points
 from preprocess.regions import BACKGROUND, HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN
 from preprocess.sessions import onnx_session
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.arrays import Floats, Image
-from preprocess.hair import HairBackend
-from preprocess.landmarks import draw_parts, face_outline, fill
-from preprocess.mesh import PersonNet
+from preprocess.faces.mesh import PersonNet
 from preprocess.parsers.base import View, enough_face
+from preprocess.parsers.hair import HairBackend
+from preprocess.parsers.polygons import draw_parts, face_outline, fill
 from preprocess.regions import BACKGROUND, HAIR, SKIN
 
 PERSON = 0.5

@@ -8,8 +8,8 @@ import pytest
 from drawn_videos import write_video
 
 from pipeline.config.schema import Config, CorpusConfig, DataConfig, PreprocessConfig, StorageConfig, TrainConfig
+from preprocess.decode.video import read_frames
 from preprocess.models import Networks, load_networks, model_files
-from preprocess.video import read_frames
 
 MakeConfig = Callable[..., Config]
 

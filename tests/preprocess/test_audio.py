@@ -12,10 +12,10 @@ import pytest
 from drawn_videos import write_video
 from numpy.typing import NDArray
 
-from preprocess import audio
-from preprocess.audio import RATE, flac
+from preprocess.decode import audio
+from preprocess.decode.audio import RATE, flac
+from preprocess.decode.video import read_frames
 from preprocess.quarantine import BadSource
-from preprocess.video import read_frames
 
 FPS = 25
 Samples = NDArray[np.float64]

@@ -20,9 +20,9 @@ from pipeline.config.schema import Config, CorpusConfig, DataConfig, PreprocessC
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.layout import dataset_store
 from pipeline.storage import Store, open_store
-from preprocess.manifests import read_manifest
+from preprocess.dataset.manifests import read_manifest
+from preprocess.decode.video import read_frames
 from preprocess.stage import Summary, run_preprocess
-from preprocess.video import read_frames
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("models")]
 

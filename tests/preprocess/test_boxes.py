@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.boxes import smooth_squares, track_boxes
-from preprocess.geometry import iou
-from preprocess.track import Observation, Track
+from preprocess.faces.boxes import smooth_squares, track_boxes
+from preprocess.faces.geometry import iou
+from preprocess.faces.track import Observation, Track
 
 SQUARE = np.array([[0, 0], [0, 10], [10, 0], [10, 10]], np.float32)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.choose import Chosen, plan_runs
-from preprocess.find import Found, Stats
-from preprocess.fingerprint import STEP
+from preprocess.faces.choose import Chosen, plan_runs
+from preprocess.faces.find import Found, Stats
+from preprocess.faces.fingerprint import STEP
+from preprocess.faces.runs import Division
+from preprocess.faces.track import Observation, Track
 from preprocess.quarantine import BadSource
-from preprocess.runs import Division
-from preprocess.track import Observation, Track
 
 FPS = 20.0
 

@@ -16,10 +16,10 @@ from pipeline.cli import main
 from pipeline.config.schema import Config, CorpusConfig
 from pipeline.layout import dataset_store
 from pipeline.storage import open_store
-from preprocess.plan import read_plan
-from preprocess.settings import content_settings
+from preprocess.dataset.plan import read_plan
+from preprocess.dataset.settings import content_settings
+from preprocess.decode.video import read_frames
 from preprocess.stage import run_preprocess
-from preprocess.video import read_frames
 
 MakeConfig = Callable[..., Config]
 

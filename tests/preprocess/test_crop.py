@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preprocess.crop import crop_matrix, extract
+from preprocess.faces.crop import crop_matrix, extract
 
 RNG = np.random.default_rng(3)
 

@@ -13,9 +13,9 @@ from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
 from preprocess.corpora import Source
 from preprocess.cutout import make_samples
-from preprocess.find import Found, Stats
-from preprocess.track import Observation, Track
-from preprocess.video import Frame
+from preprocess.decode.video import Frame
+from preprocess.faces.find import Found, Stats
+from preprocess.faces.track import Observation, Track
 
 FRAMES, SIZE = 40, 32
 # Frames in which the mesh of the second track was lost, and one that the parser refuses (its first pixel is dark).

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from preprocess.arrays import Image
-from preprocess.cuts import FLASH_FRAMES, Change, CutFinder
-from preprocess.video import read_frames
+from preprocess.decode.video import read_frames
+from preprocess.faces.cuts import FLASH_FRAMES, Change, CutFinder
 
 HEIGHT, WIDTH = 288, 512
 

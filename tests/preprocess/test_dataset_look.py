@@ -12,7 +12,7 @@ from drawn_dataset import Drawn, drawn_section, write_drawn, written
 from pipeline.cli import main
 from pipeline.config.schema import Config
 from pipeline.layout import dataset_store
-from preprocess.removal import remove_sources
+from preprocess.dataset.removal import remove_sources
 
 SCHEMA = {
     "smile": {"type": "binary", "names": ["open", "shut"]},

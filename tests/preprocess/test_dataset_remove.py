@@ -14,9 +14,9 @@ from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
-from preprocess.plan import Piece, Plan, Root, Unit, read_plan
-from preprocess.removal import remove_sources, settle
-from preprocess.settings import content_settings
+from preprocess.dataset.plan import Piece, Plan, Root, Unit, read_plan
+from preprocess.dataset.removal import remove_sources, settle
+from preprocess.dataset.settings import content_settings
 from preprocess.stage import run_preprocess
 
 MakeDrawn = Callable[..., tuple[Store, str]]

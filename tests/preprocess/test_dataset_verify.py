@@ -19,9 +19,9 @@ from pipeline.dataset import load_dataset
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from pipeline.storage.manifest import to_json
+from preprocess.dataset.settings import content_settings
+from preprocess.dataset.shards import ShardWriter
 from preprocess.inspect.verify import verify
-from preprocess.settings import content_settings
-from preprocess.shards import ShardWriter
 
 Change = Callable[[dict[str, bytes]], None]
 SCHEMA = {"smile": {"type": "binary", "names": ["open", "shut"]}, "mood": {"type": "real"}}
@@ -306,7 +306,7 @@ def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Co
     assert content["excluded"][0] == first
     assert verify(store, deep=True).problems == []
 
-    from preprocess.removal import remove_sources
+    from preprocess.dataset.removal import remove_sources
 
     remove_sources(store, ["a.mp4"], [], "withdrew")
     dataset = load_dataset(store)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.choose import plan_runs
-from preprocess.duplicates import Entry, near_duplicates
-from preprocess.find import Found, Stats
-from preprocess.fingerprint import BITS, STEP, fingerprint, places
+from preprocess.decode.video import read_frames
+from preprocess.faces.choose import plan_runs
+from preprocess.faces.duplicates import Entry, near_duplicates
+from preprocess.faces.find import Found, Stats
+from preprocess.faces.fingerprint import BITS, STEP, fingerprint, places
+from preprocess.faces.portrait import SIDE
+from preprocess.faces.runs import Division
+from preprocess.faces.tracker import Tracker
 from preprocess.models import Networks
-from preprocess.portrait import SIDE
-from preprocess.runs import Division
-from preprocess.tracker import Tracker
-from preprocess.video import read_frames
 
 Bits = NDArray[np.uint8]
 RUN = 64 // STEP

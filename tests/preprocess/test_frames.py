@@ -9,9 +9,9 @@ from drawn_videos import counting_frames, number_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.clip import Clip
 from preprocess.corpora import Source
-from preprocess.frames import read_frames, series, sha256_frames
+from preprocess.decode.clip import Clip
+from preprocess.decode.frames import read_frames, series, sha256_frames
 from preprocess.quarantine import BadSource
 
 

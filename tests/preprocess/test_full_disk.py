@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import preprocess.shards
+import preprocess.dataset.shards
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.storage import open_store
 from preprocess.corpora import list_corpus, open_media
+from preprocess.dataset.plan import Piece, Root, Unit
 from preprocess.models import Networks
-from preprocess.plan import Piece, Root, Unit
 from preprocess.unit import UnitProcessor
 
 MakeConfig = Callable[..., Config]
@@ -27,7 +27,7 @@ def test_a_full_disk_quarantines_nothing(
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(preprocess.shards, "_append", full)
+    monkeypatch.setattr(preprocess.dataset.shards, "_append", full)
     cfg = make_config(face_clip.parent)
     store = open_store(str(tmp_path / "out"))
     pieces = tuple(Piece(source, None) for source in list_corpus(cfg.corpus).sources)

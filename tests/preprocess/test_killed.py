@@ -14,7 +14,7 @@ import psutil
 import pytest
 from killed_runs import content, make_corpus, running, wait_until, write_config
 
-from preprocess.scratch import sweep_scratch
+from preprocess.cluster.scratch import sweep_scratch
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,11 @@ from tiny_parsers import farl_places, write_bisenet, write_farl, write_painted_f
 from pipeline.config.schema import ModelFilesConfig, PreprocessConfig
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage.manifest import sha256_file
-from preprocess.landmarks import LEFT_EYE_RING, RIGHT_EYE_RING
 from preprocess.models import describe, load_parser, model_files, parser_name
 from preprocess.parsers.base import Parser, View
 from preprocess.parsers.bisenet import BisenetParser
 from preprocess.parsers.farl import FarlParser
+from preprocess.parsers.polygons import LEFT_EYE_RING, RIGHT_EYE_RING
 
 REGION = {name: value for value, name in enumerate(["background", "skin", "left", "right", "nose", "mouth", "hair"])}
 

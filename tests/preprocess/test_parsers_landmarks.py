@@ -11,9 +11,9 @@ from tiny_parsers import write_bisenet, write_hair
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
-from preprocess.hair import HairHeuristic, HairNetwork
 from preprocess.models import load_parser, model_files, parser_name
 from preprocess.parsers.base import View
+from preprocess.parsers.hair import HairHeuristic, HairNetwork
 from preprocess.parsers.landmarks import LandmarkParser
 from preprocess.regions import BACKGROUND, HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN
 

@@ -14,9 +14,9 @@ from pipeline.config.schema import Config, CorpusConfig, PreprocessConfig, Train
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import open_store
 from preprocess.corpora import Source, list_corpus
-from preprocess.plan import Piece, Plan, Removal, Root, Unit, read_plan, write_plan
-from preprocess.planning import LONGEST, cut_spans, extend_plan, make_units
-from preprocess.settings import content_settings
+from preprocess.dataset.plan import Piece, Plan, Removal, Root, Unit, read_plan, write_plan
+from preprocess.dataset.planning import LONGEST, cut_spans, extend_plan, make_units
+from preprocess.dataset.settings import content_settings
 
 SETTINGS: dict[str, Any] = {"config": {"size": 224}, "models": [{"name": "scrfd", "sha256": "0" * 64}]}
 ROOT = Root("folder", "/videos", False, {})

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.geometry import box_of
-from preprocess.mesh import POINTS, MeshFit, roi_of_box
+from preprocess.decode.video import Frame, read_frames
+from preprocess.faces.geometry import box_of
+from preprocess.faces.mesh import POINTS, MeshFit, roi_of_box
+from preprocess.faces.portrait import FACE, SIDE, face_of, features, likeness, portrait
+from preprocess.faces.quality import CHIN, FOREHEAD, LEFT_SIDE, RIGHT_SIDE, head_pose, sharpness
 from preprocess.models import Networks
-from preprocess.portrait import FACE, SIDE, face_of, features, likeness, portrait
-from preprocess.quality import CHIN, FOREHEAD, LEFT_SIDE, RIGHT_SIDE, head_pose, sharpness
-from preprocess.video import Frame, read_frames
 
 ROOM = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 

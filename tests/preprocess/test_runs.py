@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.corpora import Source
-from preprocess.runs import Division, Run, cut_track, division_of, held_out_share
+from preprocess.faces.runs import Division, Run, cut_track, division_of, held_out_share
 
 
 @given(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.scratch import sweep_scratch
+from preprocess.cluster.scratch import sweep_scratch
 
 _CHILD = """
 import sys, tempfile
-from preprocess.scratch import enter_scratch
+from preprocess.cluster.scratch import enter_scratch
 print(enter_scratch(), flush=True)
 tempfile.NamedTemporaryFile(delete=False).write(b"much")
 print("written", flush=True)

@@ -7,7 +7,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.shards import ShardWriter, shard_entries
+from preprocess.dataset.shards import ShardWriter, shard_entries
 
 SAMPLES = {
     "000000-t00-000000": {"000.jpg": b"a" * 700, "regions.npy": b"b" * 512, "json": b"{}"},

@@ -10,8 +10,8 @@ from drawn_videos import counting_frames, write_video
 _CHILD = """
 import sys, time
 from pathlib import Path
-from preprocess.stall import limit_steps
-from preprocess.video import read_frames
+from preprocess.decode.stall import limit_steps
+from preprocess.decode.video import read_frames
 limit_steps(3)
 for frame in read_frames(Path(sys.argv[1])):
     time.sleep(300 if frame.index == int(sys.argv[2]) else 0.5)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from preprocess.arrays import Floats, Image
-from preprocess.detect import Detection
-from preprocess.geometry import box_of
-from preprocess.mesh import POINTS, MeshFit, Roi
-from preprocess.track import Track
-from preprocess.tracker import MAX_MISSES, Tracker
+from preprocess.faces.detect import Detection
+from preprocess.faces.geometry import box_of
+from preprocess.faces.mesh import POINTS, MeshFit, Roi
+from preprocess.faces.track import Track
+from preprocess.faces.tracker import MAX_MISSES, Tracker
 
 Place = tuple[float, float, float]
 Script = Callable[[int], Mapping[str, Place]]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from composites import SIDE, Actor, Frames, Place, compose, head_of, room, whom
 
+from preprocess.faces.track import Track
+from preprocess.faces.tracker import Tracker
 from preprocess.models import Networks
-from preprocess.track import Track
-from preprocess.tracker import Tracker
 
 pytestmark = pytest.mark.slow
 

@@ -16,11 +16,11 @@ from drawn_videos import counting_frames, write_audio, write_video
 from pipeline.config.schema import Config
 from pipeline.storage import Store, open_store
 from preprocess.corpora import Source, open_media
+from preprocess.dataset.plan import Piece, Root, Unit
+from preprocess.decode.video import read_frames
 from preprocess.models import Networks
-from preprocess.plan import Piece, Root, Unit
 from preprocess.regions import HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN, patch_grid
 from preprocess.unit import UnitProcessor
-from preprocess.video import read_frames
 
 MakeConfig = Callable[..., Config]
 
@@ -185,9 +185,9 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
 ) -> None:
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(face_clip, tmp_path / "in" / name)
-    import preprocess.clip
+    import preprocess.decode.clip
 
-    real, calls = preprocess.clip.read_frames, []
+    real, calls = preprocess.decode.clip.read_frames, []
 
     def failing(file: Path, *args: Any) -> Any:
         calls.append(file.name)
@@ -197,7 +197,7 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
                 raise OSError("the disk went away")
             yield frame
 
-    monkeypatch.setattr(preprocess.clip, "read_frames", failing)
+    monkeypatch.setattr(preprocess.decode.clip, "read_frames", failing)
     store, manifest = process(["a.mp4", "b.mp4"])
 
     [bad] = manifest["quarantined"]

@@ -8,8 +8,8 @@ import pytest
 from drawn_videos import counting_frames, number_of, write_audio, write_video
 from odd_videos import Coding, encode
 
+from preprocess.decode.video import probe, read_frames
 from preprocess.quarantine import BadSource
-from preprocess.video import probe, read_frames
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 
 from preprocess.arrays import Floats
-from preprocess.geometry import distance, iou
-from preprocess.portrait import likeness
-from preprocess.track import Track
+from preprocess.faces.geometry import distance, iou
+from preprocess.faces.portrait import likeness
+from preprocess.faces.track import Track
 
 SAME_FACE = 0.3
 LIKE = 0.4

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from preprocess.arrays import Floats
-from preprocess.geometry import box_of, distance
+from preprocess.faces.geometry import box_of, distance
 
 APART = 2.0
 """Distance of two faces, in sides of their boxes, from which on neither head covers the other's face."""

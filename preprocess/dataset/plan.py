@@ -8,8 +8,8 @@ from pipeline.errors import MarlinError
 from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import parse_json, to_json
 from preprocess.corpora import Source
-from preprocess.settings import check_same
-from preprocess.video import Span
+from preprocess.dataset.settings import check_same
+from preprocess.decode.video import Span
 
 PLAN = "plan.json"
 SCHEMA = 2

@@ -10,13 +10,13 @@ import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats
-from preprocess.boxes import smooth_squares, track_boxes
-from preprocess.duplicates import Entry, near_duplicates
-from preprocess.find import Found, Stats
-from preprocess.fingerprint import places
+from preprocess.faces.boxes import smooth_squares, track_boxes
+from preprocess.faces.duplicates import Entry, near_duplicates
+from preprocess.faces.find import Found, Stats
+from preprocess.faces.fingerprint import places
+from preprocess.faces.runs import Division, Run, cut_track
+from preprocess.faces.track import Observation, Track
 from preprocess.quarantine import BadSource, Dropped, Reason
-from preprocess.runs import Division, Run, cut_track
-from preprocess.track import Observation, Track
 
 MESHED = 0.5
 """Share of a run's frames that the mesh must fit; drawings and things that pass for a face stay below."""

@@ -10,9 +10,9 @@ from pipeline.dataset import SCHEMA
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Store
 from pipeline.storage.manifest import FileEntry, parse_json, to_json
-from preprocess.plan import Piece, Unit
+from preprocess.dataset.plan import Piece, Unit
+from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
-from preprocess.video import Span
 
 _PARALLEL_READS = 16
 _KEY = re.compile(r"units/(?P<unit>\d+)(\.r(?P<revision>\d+))?\.json")

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from preprocess.arrays import Floats, Image
-from preprocess.crossing import LIKE, SAME_FACE, loser, number, part
-from preprocess.cuts import FLASH_FRAMES, Change, CutFinder
-from preprocess.detect import Detection
-from preprocess.fingerprint import STEP, fingerprint
-from preprocess.geometry import box_of, distance, iou, larger_side
-from preprocess.mesh import MeshFit, Roi, roi_of_box, roi_of_points
-from preprocess.portrait import features, likeness, portrait
-from preprocess.quality import sharpness
-from preprocess.track import Observation, Track
+from preprocess.faces.crossing import LIKE, SAME_FACE, loser, number, part
+from preprocess.faces.cuts import FLASH_FRAMES, Change, CutFinder
+from preprocess.faces.detect import Detection
+from preprocess.faces.fingerprint import STEP, fingerprint
+from preprocess.faces.geometry import box_of, distance, iou, larger_side
+from preprocess.faces.mesh import MeshFit, Roi, roi_of_box, roi_of_points
+from preprocess.faces.portrait import features, likeness, portrait
+from preprocess.faces.quality import sharpness
+from preprocess.faces.track import Observation, Track
 
 PRESENT = 0.5
 DUPLICATE = 0.6

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from preprocess.plan import Unit
+from preprocess.dataset.plan import Unit
 
 log = logging.getLogger(__name__)
 

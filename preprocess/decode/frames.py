@@ -13,8 +13,8 @@ import numpy as np
 from pipeline.errors import MarlinError
 from pipeline.storage.manifest import sha256_file
 from preprocess.arrays import Image
+from preprocess.decode.video import Frame, Span
 from preprocess.quarantine import BadSource
-from preprocess.video import Frame, Span
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """What counts as a frame by its name."""

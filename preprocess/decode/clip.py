@@ -7,10 +7,10 @@ from pathlib import Path
 from pipeline.errors import MarlinError
 from pipeline.storage.manifest import sha256_file
 from preprocess.corpora.base import Source
-from preprocess.frames import read_frames as read_images
-from preprocess.frames import sha256_frames
+from preprocess.decode.frames import read_frames as read_images
+from preprocess.decode.frames import sha256_frames
+from preprocess.decode.video import Frame, Span, probe, read_frames
 from preprocess.quarantine import BadSource
-from preprocess.video import Frame, Span, probe, read_frames
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image, Mask
-from preprocess.landmarks import FACE_OVAL, draw_parts, face_axes, face_outline, fill
+from preprocess.parsers.polygons import FACE_OVAL, draw_parts, face_axes, face_outline, fill
 from preprocess.sessions import onnx_session
 
 NETWORK_SIDE = 512

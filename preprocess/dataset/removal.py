@@ -16,8 +16,8 @@ from pipeline.dataset import file_entries, parse
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from pipeline.storage.manifest import FileEntry
-from preprocess.finish import DATASET, manifest_keys, read_dataset, removed_entries, rewrite_dataset
-from preprocess.manifests import (
+from preprocess.dataset.finish import DATASET, manifest_keys, read_dataset, removed_entries, rewrite_dataset
+from preprocess.dataset.manifests import (
     manifest_bytes,
     manifest_key,
     newest,
@@ -27,8 +27,8 @@ from preprocess.manifests import (
     revisions,
     unit_of,
 )
-from preprocess.plan import Plan, Removal, read_plan, write_plan
-from preprocess.shards import ShardWriter, checked_shard, shard_entries
+from preprocess.dataset.plan import Plan, Removal, read_plan, write_plan
+from preprocess.dataset.shards import ShardWriter, checked_shard, shard_entries
 
 _ATTEMPTS = 3
 

@@ -22,14 +22,14 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store, open_store
+from preprocess.cluster.remote import NetworkActor, connect
+from preprocess.cluster.scratch import enter_scratch, sweep_scratch
 from preprocess.corpora import open_media
-from preprocess.manifests import Content, commit, quarantine_entry
+from preprocess.dataset.manifests import Content, commit, quarantine_entry
+from preprocess.dataset.plan import Unit
+from preprocess.decode.stall import limit_steps
 from preprocess.models import load_networks, model_files
-from preprocess.plan import Unit
 from preprocess.quarantine import BadSource
-from preprocess.remote import NetworkActor, connect
-from preprocess.scratch import enter_scratch, sweep_scratch
-from preprocess.stall import limit_steps
 from preprocess.unit import UnitProcessor
 
 # Further attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).

@@ -7,11 +7,11 @@ decoding twice keeps the memory independent of the video's length.
 from dataclasses import dataclass, field
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.clip import Clip
+from preprocess.decode.clip import Clip
+from preprocess.faces.track import Track
+from preprocess.faces.tracker import Tracker
 from preprocess.models import Networks
 from preprocess.quarantine import BadSource, Dropped
-from preprocess.track import Track
-from preprocess.tracker import Tracker
 
 
 @dataclass

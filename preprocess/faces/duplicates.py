@@ -14,7 +14,7 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.fingerprint import BITS, STEP, places
+from preprocess.faces.fingerprint import BITS, STEP, places
 
 LEAST = 8
 """Fingerprints that two tracks must have in common."""

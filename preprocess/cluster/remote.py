@@ -13,8 +13,8 @@ from ray.exceptions import RayError
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
-from preprocess.detect import Detection, Detector
-from preprocess.mesh import MeshNet
+from preprocess.faces.detect import Detection, Detector
+from preprocess.faces.mesh import MeshNet
 from preprocess.models import Networks, describe, load_parser, model_files
 from preprocess.parsers.base import Device
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
-from preprocess.geometry import box_of, larger_side
-from preprocess.quality import head_pose
+from preprocess.faces.geometry import box_of, larger_side
+from preprocess.faces.quality import head_pose
 
 MESH_SIDE, PERSON_SIDE = 192, 256
 POINTS = 468

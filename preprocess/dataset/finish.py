@@ -13,11 +13,11 @@ from pipeline.errors import MarlinError
 from pipeline.provenance import versions
 from pipeline.storage import AlreadyExists, Conflict, NotFound, Store, Versioned
 from pipeline.storage.manifest import FileEntry, to_json
-from preprocess.duplicates import Entry
-from preprocess.exclusions import find_exclusions, write_exclusions
-from preprocess.manifests import manifest_bytes, newest, read_manifests
+from preprocess.dataset.exclusions import find_exclusions, write_exclusions
+from preprocess.dataset.manifests import manifest_bytes, newest, read_manifests
+from preprocess.dataset.plan import Plan
+from preprocess.faces.duplicates import Entry
 from preprocess.models import parser_name
-from preprocess.plan import Plan
 from preprocess.regions import REGIONS
 
 DATASET = "dataset.json"

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.signal import savgol_filter
 
 from preprocess.arrays import Floats
-from preprocess.geometry import box_of, squares
-from preprocess.track import Track
+from preprocess.faces.geometry import box_of, squares
+from preprocess.faces.track import Track
 
 SMOOTHING_SECONDS = 0.5
 POLYNOMIAL = 2

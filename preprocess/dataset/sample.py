@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.storage.manifest import to_json
 from preprocess.arrays import Floats, Image
+from preprocess.faces.runs import Run
 from preprocess.regions import patch_grid
-from preprocess.runs import Run
 
 # Label maps are runs of equal values: coding just these is six times as fast as the default, and no larger.
 PNG_OPTIONS = [

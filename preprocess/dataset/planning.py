@@ -11,9 +11,9 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from preprocess.corpora import Listing, Media, Source, open_media
-from preprocess.plan import Piece, Plan, Root, Unit, read_plan, write_plan
+from preprocess.dataset.plan import Piece, Plan, Root, Unit, read_plan, write_plan
+from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
-from preprocess.video import Span
 
 PROBES_AT_ONCE = 8
 # A corpus of many short videos would otherwise end in as many tiny shards.

@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from preprocess.arrays import Image
+from preprocess.decode.stall import begin_step, end_steps
 from preprocess.quarantine import BadSource
-from preprocess.stall import begin_step, end_steps
 
 Span = tuple[float, float]
 """Start and end in seconds of the video's own time; the end is exclusive."""

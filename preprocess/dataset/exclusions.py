@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.dataset import SCHEMA
 from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry, to_json
-from preprocess.duplicates import Entry, near_duplicates
+from preprocess.faces.duplicates import Entry, near_duplicates
 
 
 def find_exclusions(samples: Iterable[Entry]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from preprocess.arrays import Floats, Image
-from preprocess.portrait import face_of
+from preprocess.faces.portrait import face_of
 
 RIGHT_SIDE, LEFT_SIDE, FOREHEAD, CHIN = 234, 454, 10, 152
 _FLAT = 1.0

@@ -1,7 +1,7 @@
 """What `marlin preprocess` and `marlin dataset append|remove` say when they are done, 80 columns wide."""
 
 from pipeline.text import counts, plural, short, table
-from preprocess.removal import Effect
+from preprocess.dataset.removal import Effect
 from preprocess.stage import Summary
 
 _NAMES_SHOWN = 10

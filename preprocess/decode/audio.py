@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from preprocess.video import opened, stream_origin, video_stream
+from preprocess.decode.video import opened, stream_origin, video_stream
 
 RATE = 16000
 """Samples per second of stored sound."""

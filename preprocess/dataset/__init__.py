@@ -1,0 +1,1 @@
+"""What lies in storage: the plan, samples in shards, manifests, dataset.json, removals."""

@@ -1,0 +1,1 @@
+"""Finding faces: detection, tracking, filters, copies, crops."""
