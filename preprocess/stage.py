@@ -3,8 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pipeline.config.schema import Config
 from pipeline.dataset import parse
@@ -18,51 +17,9 @@ from preprocess.dataset.plan import Plan, Unit, read_plan
 from preprocess.dataset.planning import at_home, extend_plan
 from preprocess.dataset.removal import settle, sweep, take_out
 from preprocess.dataset.settings import check_same, content_settings
+from preprocess.dataset.summary import Summary
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a finished stage leaves.
-
-    Attributes:
-        url: where the dataset lies.
-        identity: sha256 of dataset.json.
-        counts: sources, quarantined, units, tracks, samples, excluded, frames.
-        splits: samples by split.
-        quarantine: quarantined sources by reason.
-        dropped: runs of faces that became no sample, by reason.
-        before: counts of the dataset that was there, 0 where there was none.
-        new_units: units that this call processed; 0 when everything was there.
-        new_sources: sources of the corpus that this call planned.
-        known_sources: sources of the corpus whose names were in the dataset already.
-        refused_sources: sources of the corpus that were taken out of the dataset for good.
-    """
-
-    url: str
-    identity: str
-    counts: Mapping[str, int]
-    splits: Mapping[str, int]
-    quarantine: Mapping[str, int]
-    dropped: Mapping[str, int]
-    before: Mapping[str, int]
-    new_units: int
-    new_sources: int
-    known_sources: int
-    refused_sources: int
-
-
-def append(cfg: Config, progress: bool = True) -> Summary:
-    """Extends a finished dataset by the sources of the configured corpus, as `run_preprocess` does.
-
-    Raises:
-        MarlinError: there is no finished dataset, and as `run_preprocess`.
-    """
-    store = dataset_store(cfg)
-    if read_dataset(store) is None:
-        raise MarlinError(f"{store.url} holds no finished dataset to extend: run `marlin preprocess` first")
-    return run_preprocess(cfg, progress)
 
 
 def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
@@ -114,6 +71,18 @@ def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
         known_sources=len(listing.sources) - new - refused,
         refused_sources=refused,
     )
+
+
+def append(cfg: Config, progress: bool = True) -> Summary:
+    """Extends a finished dataset by the sources of the configured corpus, as `run_preprocess` does.
+
+    Raises:
+        MarlinError: there is no finished dataset, and as `run_preprocess`.
+    """
+    store = dataset_store(cfg)
+    if read_dataset(store) is None:
+        raise MarlinError(f"{store.url} holds no finished dataset to extend: run `marlin preprocess` first")
+    return run_preprocess(cfg, progress)
 
 
 def _lists(dataset: bytes, manifests: list[str]) -> bool:

@@ -15,13 +15,13 @@ from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.atomic import os_error
 from preprocess.corpora import Media
+from preprocess.corpora.clip import Clip
 from preprocess.cutout import make_samples
 from preprocess.dataset.manifests import Content, commit, piece_entry, quarantine_entry
 from preprocess.dataset.plan import Unit
 from preprocess.dataset.sample import SampleBuilder
 from preprocess.dataset.shards import ShardWriter, shard_entries
 from preprocess.decode.audio import flac
-from preprocess.decode.clip import Clip
 from preprocess.faces.find import Found, Stats, find_faces
 from preprocess.models import Networks
 from preprocess.quarantine import BadSource
@@ -95,7 +95,7 @@ class UnitProcessor:
 
     def _process_file(self, clip: Clip, audio: bool, writer: ShardWriter, content: Content) -> dict[str, Any]:
         sha256 = clip.sha256()
-        found = find_faces(clip, self.cfg, self.networks)
+        found = find_faces(clip, self.cfg, self.networks.detector, self.networks.mesh)
         stats = Stats()
         for builder in make_samples(clip, found, stats, self.cfg, self.networks):
             sound = flac(clip.file, *builder.seconds) if audio else None

@@ -30,11 +30,11 @@ from pipeline.layout import dataset_store
 from preprocess import cutout
 from preprocess.cluster.worker import cluster, process_units
 from preprocess.corpora import list_corpus, open_media
+from preprocess.corpora.clip import Clip
 from preprocess.dataset import sample, shards
 from preprocess.dataset.plan import Plan
 from preprocess.dataset.planning import extend_plan
 from preprocess.dataset.settings import content_settings
-from preprocess.decode.clip import Clip
 from preprocess.decode.video import read_frames
 from preprocess.faces.crop import extract
 from preprocess.faces.detect import Detector

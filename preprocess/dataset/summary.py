@@ -1,10 +1,43 @@
-"""What `marlin preprocess` and `marlin dataset append|remove` say when they are done, 80 columns wide."""
+"""What a finished stage leaves, and what its verbs say when they are done, 80 columns wide."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pipeline.text import counts, plural, short, table
 from preprocess.dataset.removal import Effect
-from preprocess.stage import Summary
 
 _NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished stage leaves.
+
+    Attributes:
+        url: where the dataset lies.
+        identity: sha256 of dataset.json.
+        counts: sources, quarantined, units, tracks, samples, excluded, frames.
+        splits: samples by split.
+        quarantine: quarantined sources by reason.
+        dropped: runs of faces that became no sample, by reason.
+        before: counts of the dataset that was there, 0 where there was none.
+        new_units: units that this call processed; 0 when everything was there.
+        new_sources: sources of the corpus that this call planned.
+        known_sources: sources of the corpus whose names were in the dataset already.
+        refused_sources: sources of the corpus that were taken out of the dataset for good.
+    """
+
+    url: str
+    identity: str
+    counts: Mapping[str, int]
+    splits: Mapping[str, int]
+    quarantine: Mapping[str, int]
+    dropped: Mapping[str, int]
+    before: Mapping[str, int]
+    new_units: int
+    new_sources: int
+    known_sources: int
+    refused_sources: int
 
 
 def preprocess_text(summary: Summary, config: str) -> str:

@@ -7,10 +7,9 @@ decoding twice keeps the memory independent of the video's length.
 from dataclasses import dataclass, field
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.decode.clip import Clip
+from preprocess.corpora.clip import Clip
 from preprocess.faces.track import Track
-from preprocess.faces.tracker import Tracker
-from preprocess.models import Networks
+from preprocess.faces.tracker import Detect, Fit, Tracker
 from preprocess.quarantine import BadSource, Dropped
 
 
@@ -39,14 +38,19 @@ class Stats:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
 
-def find_faces(clip: Clip, cfg: PreprocessConfig, networks: Networks) -> Found:
+def find_faces(clip: Clip, cfg: PreprocessConfig, detect: Detect, fit: Fit) -> Found:
     """First pass: all tracks of a clip.
+
+    Args:
+        clip: what to look through.
+        cfg: rates and filters.
+        detect, fit: the networks that the tracker asks.
 
     Raises:
         BadSource: unreadable, damaged, or without a face.
     """
     fps = cfg.fps or clip.rate()
-    tracker = Tracker(networks.detector, networks.mesh, cfg.detect_every)
+    tracker = Tracker(detect, fit, cfg.detect_every)
     frames, first, last = 0, 0.0, 0.0
     for frame in clip.frames(cfg.fps):
         tracker.update(frame.index, frame.rgb)

@@ -38,13 +38,19 @@ class _Aside:
     tracks: list[Track]
 
 
+Detect = Callable[[Image], list[Detection]]
+"""The faces of a frame."""
+Fit = Callable[[Image, Roi], MeshFit]
+"""The mesh of the face that a region of a frame shows."""
+
+
 class Tracker:
     """Follows every face of a video; feed it the frames in order, then `finish`."""
 
     def __init__(
         self,
-        detect: Callable[[Image], list[Detection]],
-        fit: Callable[[Image, Roi], MeshFit],
+        detect: Detect,
+        fit: Fit,
         detect_every: int,
     ) -> None:
         self._detect, self._fit, self._every = detect, fit, detect_every

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess.corpora import Source
-from preprocess.decode.clip import Clip
+from preprocess.corpora.clip import Clip
 from preprocess.decode.frames import read_frames, series, sha256_frames
 from preprocess.quarantine import BadSource
 

@@ -185,9 +185,9 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
 ) -> None:
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(face_clip, tmp_path / "in" / name)
-    import preprocess.decode.clip
+    import preprocess.corpora.clip
 
-    real, calls = preprocess.decode.clip.read_frames, []
+    real, calls = preprocess.corpora.clip.read_frames, []
 
     def failing(file: Path, *args: Any) -> Any:
         calls.append(file.name)
@@ -197,7 +197,7 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
                 raise OSError("the disk went away")
             yield frame
 
-    monkeypatch.setattr(preprocess.decode.clip, "read_frames", failing)
+    monkeypatch.setattr(preprocess.corpora.clip, "read_frames", failing)
     store, manifest = process(["a.mp4", "b.mp4"])
 
     [bad] = manifest["quarantined"]
