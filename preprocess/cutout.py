@@ -14,7 +14,7 @@ from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
 from preprocess.corpora.clip import Clip
 from preprocess.dataset.sample import SampleBuilder, Style
-from preprocess.decode.video import Frame
+from preprocess.decode.frame import Frame
 from preprocess.faces.choose import Chosen, plan_runs
 from preprocess.faces.crop import crop_matrix, extract
 from preprocess.faces.find import Found, Stats

@@ -4,28 +4,25 @@
 
 Peer (a) does the same work in one process and one thread, source after source, frame by frame: same networks, same
 detection cadence, same decoding and writing. Bound (b) is the time that the networks alone take for the calls that (a)
-made, with as many processes running them at once as there are workers. Rounds alternate, so a busy machine hits all.
+made, inside their runtimes: nothing before, between or after them. Rounds alternate, so a busy machine hits all.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+import onnxruntime
 
 from benchmarks.preprocess.corpus import make_config, make_corpus
 from benchmarks.results import publish
-from pipeline.assets import pull_samples
-from pipeline.config.schema import Config, PreprocessConfig
+from pipeline.config.schema import Config
 from pipeline.layout import dataset_store
 from preprocess import cutout
 from preprocess.cluster.worker import cluster, process_units
@@ -35,26 +32,21 @@ from preprocess.dataset import sample, shards
 from preprocess.dataset.plan import Plan
 from preprocess.dataset.planning import extend_plan
 from preprocess.dataset.settings import content_settings
-from preprocess.decode.video import read_frames
-from preprocess.faces.crop import extract
-from preprocess.faces.detect import Detector
+from preprocess.faces import mesh
 from preprocess.models import Networks, load_networks, model_files
-from preprocess.sessions import onnx_session
 from preprocess.unit import UnitProcessor
 
-BARE_CALLS = 60
-BARE_SECONDS = 6.0
+BARE = "bare networks"
 
 
 class Meter:
-    """Seconds and calls of each stage."""
+    """Seconds of each stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.calls: dict[str, int] = defaultdict(int)
 
-    def timed(self, name: str, function: Callable[..., Any], count: Callable[..., int] = lambda *_: 1) -> Any:
-        """The function, measured; `count` tells how many calls of the network one call of it is."""
+    def timed(self, name: str, function: Callable[..., Any]) -> Any:
+        """The function, measured."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
@@ -62,7 +54,6 @@ class Meter:
                 return function(*args, **kwargs)
             finally:
                 self.seconds[name] += time.perf_counter() - start
-                self.calls[name] += count(*args)
 
         return call
 
@@ -85,20 +76,12 @@ def _plan(cfg: Config) -> Plan:
     return plan
 
 
-def _networks(cfg: Config) -> Networks:
-    return load_networks(cfg.preprocess, model_files(cfg.preprocess))
-
-
-def alone(cfg: Config, networks: Networks) -> tuple[int, float, Meter]:
+def alone(cfg: Config) -> tuple[int, float, Meter]:
     """Peer (a): face frames, wall seconds, and where they went."""
     meter = Meter()
-    measured = replace(
-        networks,
-        detector=meter.timed("detect", networks.detector),
-        mesh=meter.timed("mesh", networks.mesh),
-        parser=_Parser(networks, meter),
-    )
     patches = [
+        (onnxruntime.InferenceSession, "run", meter.timed(BARE, onnxruntime.InferenceSession.run)),
+        (mesh, "_read_net", lambda path, read=mesh._read_net: _Net(read(path), meter)),
         (Clip, "frames", meter.frames(Clip.frames)),
         (cutout, "extract", meter.timed("crop", cutout.extract)),
         (sample.SampleBuilder, "add", meter.timed("encode frames", sample.SampleBuilder.add)),
@@ -107,10 +90,17 @@ def alone(cfg: Config, networks: Networks) -> tuple[int, float, Meter]:
     ]
     saved = [(place, name, getattr(place, name)) for place, name, _ in patches]
     plan = _plan(cfg)
-    processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), measured, lru_cache(open_media))
     try:
         for place, name, function in patches:
             setattr(place, name, function)
+        networks = load_networks(cfg.preprocess, model_files(cfg.preprocess))
+        measured = replace(
+            networks,
+            detector=meter.timed("detect", networks.detector),
+            mesh=meter.timed("mesh", networks.mesh),
+            parser=_Parser(networks, meter),
+        )
+        processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), measured, lru_cache(open_media))
         start = time.perf_counter()
         manifests = [processor.process(unit) for unit in plan.units]
         seconds = time.perf_counter() - start
@@ -120,12 +110,20 @@ def alone(cfg: Config, networks: Networks) -> tuple[int, float, Meter]:
     return _faces(manifests), seconds, meter
 
 
+class _Net:
+    """One of OpenCV's networks, its forward passes measured."""
+
+    def __init__(self, net: Any, meter: Meter) -> None:
+        self.setInput, self.getLayerNames = net.setInput, net.getLayerNames
+        self.forward = meter.timed(BARE, net.forward)
+
+
 class _Parser:
-    """The parser, measured by pictures."""
+    """The parser, measured."""
 
     def __init__(self, networks: Networks, meter: Meter) -> None:
         self.name = networks.parser.name
-        self._call = meter.timed("parse", networks.parser, count=lambda pictures, points: len(pictures))
+        self._call = meter.timed("parse", networks.parser)
 
     def __call__(self, pictures: Any, points: Any) -> Any:
         return self._call(pictures, points)
@@ -151,79 +149,6 @@ def together(cfg: Config, workers: int) -> tuple[int, float, float]:
     return _faces(manifests), end - begin, steady
 
 
-def bare(cfg: Config, processes: int) -> dict[str, float]:
-    """Bound (b): seconds of one call of each network, with `processes` of them running theirs at once."""
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        measured = pool.map(_bare, [cfg] * processes, chunksize=1)
-    return {name: statistics.mean(one[name] for one in measured) for name in measured[0]}
-
-
-def _bare(cfg: Config) -> dict[str, float]:
-    cv2.setNumThreads(1)
-    calls = _bare_calls(cfg)
-    for call in calls.values():
-        call()
-    share = BARE_SECONDS / len(calls)
-    result = {}
-    for name, call in calls.items():
-        times: list[float] = []
-        stop = time.perf_counter() + share
-        while len(times) < BARE_CALLS and time.perf_counter() < stop:
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        result[name] = statistics.median(times)
-    return result
-
-
-def _bare_calls(cfg: Config) -> dict[str, Callable[[], Any]]:
-    """A call of each network on a real picture at its input's size, nothing around it."""
-    # What a network sees matters: the hair network takes twice as long on a head as on a black square.
-    head = _a_head()
-    calls: dict[str, Callable[[], Any]] = {}
-    for file in model_files(cfg.preprocess):
-        if file.path.suffix == ".onnx":
-            session = onnx_session(file.path, file.name, "cpu")
-            entry = session.get_inputs()[0]
-            depth, side = entry.shape[1], entry.shape[2] if isinstance(entry.shape[2], int) else 640
-            feed = {entry.name: _blob(head, depth, side)}
-            calls[file.name] = partial(session.run, None, feed)
-        else:
-            net = cv2.dnn.readNetFromTFLite(str(file.path), cv2.dnn.ENGINE_CLASSIC)
-            side = {"face_landmark": 192, "selfie_segmentation": 256}[file.name]
-            calls[file.name] = partial(_forward, net, _blob(head, 3, side))
-    return calls
-
-
-def _forward(net: Any, blob: Any) -> Any:
-    net.setInput(blob)  # without a new input the network would return what it has
-    return net.forward()
-
-
-def _a_head() -> Any:
-    video = pull_samples(progress=False)["WolfgangLanger_Pexels"]
-    frame = next(iter(read_frames(video)))
-    [face, *_] = _detector()(frame.rgb)
-    square = np.array([*(face.box[:2] + face.box[2:]) / 2, 2 * max(face.box[2:] - face.box[:2])])
-    return extract(frame.rgb, square, 512)
-
-
-def _detector() -> Detector:
-    return Detector(model_files(PreprocessConfig())[0].path, 0.5)
-
-
-def _blob(rgb: Any, depth: int, side: int) -> Any:
-    blob = np.zeros((1, depth, side, side), np.float32)
-    blob[0, :3] = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) / np.float32(255)
-    return blob
-
-
-def bound(networks: dict[str, float], meter: Meter) -> float:
-    """Seconds of bare networks for all calls that were made."""
-    calls = {"scrfd": meter.calls["detect"], "face_landmark": meter.calls["mesh"]}
-    return sum(seconds * calls.get(name, meter.calls["parse"]) for name, seconds in networks.items())
-
-
 def main() -> None:
     """Measures, prints, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,26 +162,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="marlin-bench-") as folder:
         corpus = make_corpus(Path(folder, "in"), args.copies)
         models = {"hair": str(args.hair.absolute())} if args.hair else {}
-        networks = _networks(make_config(corpus, Path(folder), models=models))
         for number in range(args.rounds):
             # Short units, so that the two workers end at nearly the same time; the peer works on the same ones.
             cfg = [
                 make_config(corpus, Path(folder, f"{who}{number}"), models=models, workers=args.workers, unit_seconds=5)
                 for who in ("alone", "together")
             ]
-            faces, seconds, meter = alone(cfg[0], networks)
+            faces, seconds, meter = alone(cfg[0])
             both, whole, steady = together(cfg[1], args.workers)
             if both != faces:
                 raise RuntimeError(f"{faces} face frames alone, {both} together")
-            networks_alone = bound(bare(cfg[0], args.workers), meter)
             rows.append(
                 {
                     "alone_faces_per_s": faces / seconds,
                     "whole_faces_per_s": faces / whole,
                     "steady_faces_per_s": steady,
-                    "bound_faces_per_s": args.workers * faces / networks_alone,
+                    "bound_faces_per_s": args.workers * faces / meter.seconds[BARE],
                     **{f"{name} ms": 1e3 * spent / faces for name, spent in meter.seconds.items()},
-                    "bare networks ms": 1e3 * networks_alone / faces,
                     "all ms": 1e3 * seconds / faces,
                 }
             )

@@ -1,15 +1,17 @@
 """A span of a video that is being worked on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import MarlinError
 from pipeline.storage.manifest import sha256_file
 from preprocess.corpora.base import Source
+from preprocess.decode.frame import Frame
 from preprocess.decode.frames import read_frames as read_images
 from preprocess.decode.frames import sha256_frames
-from preprocess.decode.video import Frame, Span, probe, read_frames
+from preprocess.decode.replay import Replay
+from preprocess.decode.video import Span, probe, read_frames
 from preprocess.quarantine import BadSource
 
 
@@ -28,6 +30,7 @@ class Clip:
     span: Span | None
     source: Source
     key: str
+    _replay: Replay = field(default_factory=Replay, compare=False, repr=False)
 
     def rate(self) -> float:
         """Its own frames per second.
@@ -38,11 +41,14 @@ class Clip:
         return self.source.frame_rate if self.file.is_dir() else probe(self.file).fps
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Its frames at a rate, or its own ones; the same frames at every call.
+        """Its frames at a rate, or its own ones; the same frames at every call, with the same rate.
 
         Raises:
             BadSource: unreadable, no video, or damaged on the way.
         """
+        return self._replay.frames(lambda: self._decoded(fps))
+
+    def _decoded(self, fps: float | None) -> Iterator[Frame]:
         if self.file.is_dir():
             return read_images(self.file, self.source.frame_rate, self.span, fps)
         return read_frames(self.file, self.span, fps)

@@ -13,7 +13,8 @@ import numpy as np
 from pipeline.errors import MarlinError
 from pipeline.storage.manifest import sha256_file
 from preprocess.arrays import Image
-from preprocess.decode.video import Frame, Span
+from preprocess.decode.frame import Frame
+from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -92,7 +93,7 @@ def read_frames(folder: Path, rate: float, span: Span | None = None, fps: float 
     for index, (time, number) in enumerate(_ticks(len(files), rate, span, fps)):
         if rgb is None or number != shown:
             shown, rgb = number, _decoded(files[number])
-        yield Frame(index, time, rgb)
+        yield Frame.of(index, time, rgb)
 
 
 def sha256_frames(folder: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -13,6 +14,7 @@ import av
 import numpy as np
 
 from preprocess.arrays import Image
+from preprocess.decode.frame import Frame
 from preprocess.decode.stall import begin_step, end_steps
 from preprocess.quarantine import BadSource
 
@@ -37,15 +39,6 @@ class VideoInfo:
 
     seconds: float
     fps: float
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded frame: position in the (resampled) span, seconds from the video's start, RGB (H, W, 3)."""
-
-    index: int
-    time: float
-    rgb: Image
 
 
 def probe(file: Path | IO[bytes]) -> VideoInfo:
@@ -96,7 +89,8 @@ def read_frames(file: Path, span: Span | None = None, fps: float | None = None) 
             if fps is not None:
                 pictures = _resampled(pictures, fps, span[0] if span else None)
             for index, (time, picture) in enumerate(pictures):
-                yield Frame(index, time, _as_shown(picture, stream.sample_aspect_ratio))
+                show = partial(_as_shown, picture, stream.sample_aspect_ratio)
+                yield Frame(index, time, show, sum(plane.buffer_size for plane in picture.planes))
             return
 
 

@@ -13,7 +13,7 @@ from pipeline.config.schema import PreprocessConfig
 from preprocess.arrays import Floats, Image
 from preprocess.corpora import Source
 from preprocess.cutout import make_samples
-from preprocess.decode.video import Frame
+from preprocess.decode.frame import Frame
 from preprocess.faces.find import Found, Stats
 from preprocess.faces.track import Observation, Track
 
@@ -48,7 +48,7 @@ class _Clip:
             rgb = np.zeros((120, 240, 3), np.uint8)
             rgb[..., 0] = index
             rgb[:, 120:, 1] = 200
-            yield Frame(index, index / 25, rgb)
+            yield Frame.of(index, index / 25, rgb)
 
 
 class _Networks:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import PreprocessConfig
-from preprocess.decode.video import Frame, read_frames
+from preprocess.decode.frame import Frame
+from preprocess.decode.video import read_frames
 from preprocess.faces.geometry import box_of
 from preprocess.faces.mesh import POINTS, MeshFit, roi_of_box
 from preprocess.faces.portrait import FACE, SIDE, face_of, features, likeness, portrait

@@ -186,7 +186,9 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(face_clip, tmp_path / "in" / name)
     import preprocess.corpora.clip
+    import preprocess.decode.replay
 
+    monkeypatch.setattr(preprocess.decode.replay, "REPLAY_BYTES", 0)  # so that the second pass decodes again
     real, calls = preprocess.corpora.clip.read_frames, []
 
     def failing(file: Path, *args: Any) -> Any:
