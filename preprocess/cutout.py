@@ -22,6 +22,7 @@ from preprocess.faces.runs import Run, division_of
 from preprocess.faces.track import Track
 from preprocess.models import Networks
 from preprocess.parsers.base import Parser, View
+from preprocess.quarantine import BadSource
 
 
 @dataclass(eq=False)
@@ -89,6 +90,8 @@ def make_samples(
         active = [job for job in active if job.end > frame.index + 1]
         if not waiting and not active:
             break
+    if waiting or active:
+        raise BadSource("damaged", "it gave fewer frames when it was read again: it changed meanwhile")
     yield from _parsed(batch, view, networks.parser, stats)
 
 

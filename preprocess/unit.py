@@ -78,10 +78,8 @@ class UnitProcessor:
                     with media.open(piece.source) as file:
                         clip = Clip(file, piece.span, piece.source, key)
                         content.sources.append(self._process_file(clip, unit.root.audio, writer, content))
-                except (MarlinError, MemoryError):
-                    raise
                 except Exception as error:
-                    _check_disk(folder, error)
+                    _check_machine(folder, error)
                     found = _as_bad(error)
                     if len(content.samples) > before:
                         raise _Spoiled(number, found) from error
@@ -91,7 +89,12 @@ class UnitProcessor:
             shards = shard_entries(unit.name, paths)
             for entry, path in zip(shards, paths, strict=True):
                 self.store.write_file(entry.name, path)
-        return commit(self.store, unit, shards, content)
+            manifest = commit(self.store, unit, shards, content)
+            for entry, path in zip(shards, paths, strict=True):
+                # A removal that still found the unit unfinished may have taken its shards for leftovers.
+                if entry.to_dict() in manifest["shards"] and not self.store.exists(entry.name):
+                    self.store.write_file(entry.name, path)
+        return manifest
 
     def _process_file(self, clip: Clip, audio: bool, writer: ShardWriter, content: Content) -> dict[str, Any]:
         sha256 = clip.sha256()
@@ -104,8 +107,12 @@ class UnitProcessor:
         return _source_entry(clip, sha256, found, stats)
 
 
-def _check_disk(folder: str, error: Exception) -> None:
-    """A full scratch disk is no fault of the source."""
+def _check_machine(folder: str, error: Exception) -> None:
+    """Raises what is no fault of the source: storage that fails, too little memory, a full scratch disk."""
+    # FFmpeg says "no memory" of sizes that a damaged file makes up.
+    short = isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError)
+    if short or isinstance(error, MarlinError):
+        raise error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise os_error(folder, error) from error
 

@@ -86,9 +86,13 @@ def test_the_commands_for_own_videos_run_on_s3(
     parsed["corpus"]["path"] = str(corpus)
     parsed["tracking"]["uri"] = f"sqlite:///{tmp_path}/mlflow.db"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(parsed))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/again.mp4").symlink_to(samples["single_face"])
+    own = {"corpus.path=/data/more": f"corpus.path={tmp_path}/more", "anna.mp4": samples["single_face"].name}
     ran = []
-    for words in commands(MARLIN):
-        if "mine.yaml" in words:
+    for written in commands(MARLIN):
+        if "mine.yaml" in written:
+            words = [own.get(word, word) for word in written]
             ran.append(" ".join(words[:2]))
             outcome = subprocess.run(
                 [sys.executable, "-m", "pipeline.cli", *words, *SMALL],
@@ -98,6 +102,8 @@ def test_the_commands_for_own_videos_run_on_s3(
                 text=True,
             )
             assert outcome.returncode == 0, f"{words}: {outcome.stderr[-2000:]}"
-    assert [line.split()[0] for line in ran] == ["preprocess", "dataset", "dataset", "train", "eval", "report"]
+    assert [line.split()[0] for line in ran] == (
+        ["preprocess", "dataset", "dataset", "train", "eval", "report", "preprocess", "dataset", "dataset", "dataset"]
+    )
     assert (tmp_path / "samples.png").stat().st_size > 100_000
     assert "step-00000002.r0" in (tmp_path / "report.html").read_text("utf-8")

@@ -21,7 +21,7 @@ after it overrides single values:
 preset: ytf-vit-small
 run: {{name: first-try}}
 storage: {{root: s3://my-bucket/marlin}}
-corpus: {{path: /data/videos, name: mine}}
+corpus: {{kind: folder, path: /data/videos, name: mine}}
 tracking: {{uri: http://mlflow.example.org:5000}}
 ```
 

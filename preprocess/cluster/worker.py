@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, RayError, RayTaskError, RuntimeEnvSetupError
 
 from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
@@ -145,12 +145,10 @@ def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) ->
         actor, job = flying.pop(ready)
         try:
             manifest = ray.get(ready)
-        except RayActorError as error:
-            _check_startable(error)
+        except RayError as error:
+            _check_died(error, job.unit)
             ray.kill(actor)
-            actor, manifest = None, None if error.preempted else job.died(store)
-        except RayTaskError as error:
-            raise _cause(error, job.unit) from error
+            actor, manifest = None, None if getattr(error, "preempted", False) else job.died(store)
         else:
             job.survived()
         if manifest is None:
@@ -171,12 +169,14 @@ class _Job:
     Attributes:
         deaths: processes that died since the last success.
         suspects: sources still to be tried alone, by number.
+        searched: all sources have been tried alone, or are about to be.
         bad: sources that are left out.
     """
 
     unit: Unit
     deaths: int = 0
     suspects: list[int] = field(default_factory=list)
+    searched: bool = False
     bad: dict[int, BadSource] = field(default_factory=dict)
 
     def submit(self, actor: Any) -> Any:
@@ -201,15 +201,17 @@ class _Job:
         self.deaths = 0
         if self.suspects:
             self.bad[self.suspects.pop(0)] = _DEADLY
-        elif len(numbers) > 1 and not self.bad:
-            self.suspects = list(numbers)
+        elif len(numbers) > 1 and not self.searched:
+            self.suspects, self.searched = list(numbers), True
         else:
             entries = [quarantine_entry(piece, self.bad.get(n, _DEADLY)) for n, piece in enumerate(self.unit.pieces)]
             return commit(store, self.unit, [], Content(quarantined=entries))
         return None
 
 
-_DEADLY = BadSource("worker-died", f"the worker process died or hung at each of {RETRIES + 1} attempts")
+_DEADLY = BadSource(
+    "worker-died", f"the worker process died, hung or ran out of memory at each of {RETRIES + 1} attempts"
+)
 
 
 def _network_actors(cfg: PreprocessConfig) -> list[Any]:
@@ -223,16 +225,22 @@ def _network_actors(cfg: PreprocessConfig) -> list[Any]:
     return [remote.remote(cfg, device) for _ in range(cfg.network_actors)]
 
 
-def _check_startable(error: RayActorError) -> None:
-    if "creation task" in str(error) or isinstance(getattr(error, "cause", None), MarlinError):
-        raise MarlinError(f"preprocessing workers can't start: {_last_line(error)}") from error
+def _check_died(error: RayError, unit: Unit) -> None:
+    """Passes where the worker died on its unit: killed, out of memory, or lost with its node or with its result.
 
-
-def _cause(error: RayTaskError, unit: Unit) -> MarlinError:
+    Raises:
+        MarlinError: anything else; another attempt would end in the same way.
+    """
     cause = getattr(error, "cause", None)
-    if isinstance(cause, MarlinError):
-        return cause
-    return MarlinError(f"unit {unit.name} failed: {_last_line(error)}")
+    if isinstance(error, RayTaskError):
+        if isinstance(cause, MemoryError):
+            return
+        if isinstance(cause, MarlinError):
+            raise cause from error
+        raise MarlinError(f"unit {unit.name} failed: {_last_line(error)}") from error
+    unstartable = isinstance(error, RuntimeEnvSetupError | ActorUnschedulableError) or isinstance(cause, MarlinError)
+    if unstartable or "creation task" in str(error):
+        raise MarlinError(f"preprocessing workers can't start: {_last_line(error)}") from error
 
 
 def _last_line(error: Exception) -> str:

@@ -55,7 +55,7 @@ def _keys(source: Source) -> tuple[str, ...]:
 
 
 def _first_word(entry: Any) -> Iterable[str]:
-    return (str(entry).split()[0],)  # lines of test.txt end in a mark, NF or MV
+    return str(entry).split()[:1]  # lines of test.txt end in a mark, NF or MV
 
 
 def _with_texts(media: Media, listing: Listing) -> Listing:

@@ -66,8 +66,12 @@ class LocalMedia:
 
     def _walk(self, top: Path) -> Iterator[Path]:
         seen: set[tuple[int, int]] = set()
-        for root, folders, files in os.walk(top, followlinks=True):
-            stat = Path(root).stat()
+        for root, folders, files in os.walk(top, followlinks=True, onerror=_warn):
+            try:
+                stat = Path(root).stat()
+            except OSError as error:
+                _warn(error)
+                continue
             if (stat.st_dev, stat.st_ino) in seen:
                 folders.clear()
                 continue
@@ -141,7 +145,7 @@ class BucketMedia:
                     list(pool.map(self._fetch, copies, copies.values()))
                 yield Path(folder)
             else:
-                copy = Path(folder, "source" + PurePosixPath(source.path).suffix)
+                copy = Path(folder, "source" + PurePosixPath(source.path).suffix[:16])
                 self._fetch(source.path, copy)
                 yield copy
 
@@ -182,6 +186,11 @@ def probe_ranges(read: Callable[[int, int], bytes], size: int) -> VideoInfo:
     """
     with io.BufferedReader(_RangeReader(read, size), 1 << 18) as stream:
         return probe(stream)
+
+
+def _warn(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        log.warning("left out: the folder %r can't be read (%s)", error.filename, error.strerror)
 
 
 def _frames_info(count: int, source: Source) -> VideoInfo:

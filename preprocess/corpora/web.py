@@ -37,7 +37,11 @@ T = TypeVar("T")
 
 def bare(url: str) -> str:
     """A URL without user, password, query and fragment: what may stand in names and messages."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it is no URL; opening it fails later, as for any bad source
+        scheme, separator, rest = re.split("[?#]", url, maxsplit=1)[0].partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -51,7 +55,7 @@ class WebMedia:
     def open(self, source: Source) -> Iterator[Path]:
         """A copy in a temporary folder, removed afterwards."""
         with tempfile.TemporaryDirectory(prefix="marlin-source-") as folder:
-            copy = Path(folder, "source" + PurePosixPath(unquote(urlsplit(source.path).path)).suffix[:16])
+            copy = Path(folder, "source" + PurePosixPath(unquote(bare(source.path))).suffix[:16])
             _retried(source.path, lambda: _download(source.path, copy))
             yield copy
 
@@ -106,8 +110,8 @@ def _answer(url: str, part: tuple[int, int] | None = None) -> Iterator[Any]:
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as answer:
         if not answer.ok:
             answer.raw.decode_content = True
-            expired = answer.status_code in (400, 401, 403) and b"expire" in answer.raw.read(4096).lower()
-            if expired:
+            refused = answer.status_code in (400, 401, 403) and bool(urlsplit(url).query)
+            if refused and b"expired" in answer.raw.read(4096).lower():
                 raise MarlinError(f"the signature of {bare(url)} has expired: renew the URLs of the list and run again")
             raise requests.HTTPError(response=answer)
         yield answer

@@ -59,9 +59,6 @@ def write_dataset(
     keys = manifest_keys(store)
     tally = _count(store, [keys[unit.name] for unit in plan.units])
     _check_usable(cfg, tally)
-    labels: dict[str, Any] = {}
-    for unit in plan.units:
-        labels.update(unit.root.labels)
     head = {
         "schema": SCHEMA,
         "name": cfg.corpus.name,
@@ -72,7 +69,7 @@ def write_dataset(
         **settings,
         "parser": parser_name(cfg.preprocess),
         "versions": versions(),
-        "labels": labels,
+        "labels": plan.labels(),
         "findings": _findings(plan, findings, before),
     }
     return _publish(store, head, tally, plan, before)

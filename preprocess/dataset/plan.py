@@ -8,6 +8,7 @@ from pipeline.errors import MarlinError
 from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import parse_json, to_json
 from preprocess.corpora import Source
+from preprocess.dataset.labels import merged
 from preprocess.dataset.settings import check_same
 from preprocess.decode.video import Span
 
@@ -92,6 +93,10 @@ class Plan:
             for unit in self.units
         )
         return Plan(units, self.removed + removals)
+
+    def labels(self) -> dict[str, Any]:
+        """Schema of the labels of all corpora. Raises `UsageError` where they contradict each other."""
+        return merged({id(unit.root): unit.root.labels for unit in self.units}.values())
 
     def removed_identities(self) -> set[str]:
         """Who was taken out."""

@@ -11,6 +11,7 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from preprocess.corpora import Listing, Media, Source, open_media
+from preprocess.dataset.labels import merged
 from preprocess.dataset.plan import Piece, Plan, Root, Unit, read_plan, write_plan
 from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
@@ -30,7 +31,7 @@ def extend_plan(
     """Adds units for sources that the stored plan lacks; returns the plan and how many sources are new.
 
     Raises:
-        UsageError: the plan belongs to other settings.
+        UsageError: the plan belongs to other settings, or the labels mean something else in it.
         MarlinError: there are no sources at all.
     """
     media = open_media(cfg.corpus.kind, cfg.corpus.path)
@@ -44,6 +45,7 @@ def extend_plan(
             raise MarlinError("the corpus holds no video: check corpus.path (files are chosen by their extension)")
         if not new:
             return plan, 0
+        merged([plan.labels(), listing.labels])  # before any work: they could not become one dataset
         pieces = _pieces(media, new, cfg.preprocess.unit_seconds, progress)
         units = make_units(pieces, root, len(plan.units), cfg.preprocess, len(new))
         grown = Plan(plan.units + tuple(units), plan.removed)

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import file_entries, parse
+from pipeline.dataset import file_entries, parse, read_exclusions
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from pipeline.storage.manifest import FileEntry
@@ -42,7 +42,7 @@ class Effect:
         earlier: those asked for that had been taken out before.
         units: units that are written anew.
         samples, frames: how many go.
-        copies: other sources that are, or are cut from, the same video file, by its sha256.
+        copies: other sources of the same video file, by its sha256, or with near-duplicates of their samples.
     """
 
     sources: tuple[str, ...]
@@ -170,16 +170,29 @@ def _check_known(what: str, asked: Sequence[str], known: Collection[str], earlie
 def _effect(store: Store, removals: Sequence[Removal], earlier: tuple[str, ...]) -> Effect:
     names = {gone.source for gone in removals}
     units, samples, frames = 0, 0, 0
-    files: dict[str, set[str]] = {}
+    alike = _near_duplicates(store)
+    same: dict[str, set[str]] = {}
     for _, manifest in read_manifests(store, list(newest(item.key for item in store.list("units/")).values())):
         units += _holds(manifest, names)
         going = [sample for sample in manifest["samples"] if sample["source"] in names]
         samples += len(going)
         frames += sum(sample["frames"] for sample in going)
         for entry in manifest["sources"]:
-            files.setdefault(entry["sha256"], set()).add(entry["source"])
-    copies = {name for held in files.values() if held & names for name in held - names}
+            same.setdefault(entry["sha256"], set()).add(entry["source"])
+        for sample in manifest["samples"]:
+            if sample["key"] in alike:
+                same.setdefault(alike[sample["key"]], set()).add(sample["source"])
+    copies = {name for held in same.values() if held & names for name in held - names}
     return Effect(tuple(sorted(names)), earlier, units, samples, frames, tuple(sorted(copies)))
+
+
+def _near_duplicates(store: Store) -> dict[str, str]:
+    """Keys of samples that show the same recording, each with the key of the one that is used."""
+    stored = read_dataset(store)
+    if stored is None:
+        return {}
+    excluded = read_exclusions(store, parse(stored.data, f"{store.url}/{DATASET}"))
+    return {entry[name]: entry["kept"] for entry in excluded for name in ("key", "kept")}
 
 
 def _holds(manifest: Mapping[str, Any], names: Collection[str]) -> bool:

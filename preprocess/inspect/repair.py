@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.config.schema import Config
 from pipeline.dataset import parse
-from pipeline.errors import MarlinError
+from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from preprocess.corpora import list_corpus, open_media
@@ -67,13 +67,10 @@ def _lost(store: Store, unit: Unit | None) -> str:
     """Why a unit could not be made again; empty when it could."""
     if unit is None:
         return "plan.json does not know it"
-    media = open_media(unit.root.kind, unit.root.path)
-    gone = {}
-    for piece in unit.pieces:
-        try:
-            media.probe(piece.source)
-        except BadSource as bad:
-            gone[piece.source.name] = bad
+    try:
+        gone = _gone(unit)
+    except UsageError as error:
+        return f"its corpus can't be opened ({error})"
     try:
         needed = {entry["source"] for entry in read_manifest(store, revisions(store, unit.name)[-1])["sources"]}
     except (MarlinError, IndexError, KeyError, TypeError):
@@ -83,3 +80,15 @@ def _lost(store: Store, unit: Unit | None) -> str:
     if not missing:
         return ""
     return f"its raw video {missing[0]} can't be read ({gone[missing[0]].detail}): bring it back, or take it out"
+
+
+def _gone(unit: Unit) -> dict[str, BadSource]:
+    """The sources of a unit that can't be read, by name. Raises `UsageError` where their corpus is gone."""
+    media = open_media(unit.root.kind, unit.root.path)
+    gone = {}
+    for piece in unit.pieces:
+        try:
+            media.probe(piece.source)
+        except BadSource as bad:
+            gone[piece.source.name] = bad
+    return gone

@@ -263,3 +263,15 @@ def test_integers_of_a_parquet_table_stay_whole(tmp_path: Path) -> None:
     assert [source.name for source in listing.sources] == ["7", "8"]
     assert listing.labels["flag"] == {"type": "class", "names": ["0", "1"]}
     assert listing.sources[0].labels == {"who": 3.0, "flag": "1"}
+
+
+@pytest.mark.parametrize("url", ["http://[abc/v.mp4", "http://user:s3cr3t@\u2100.com/v.mp4?token=s3cr3t"])
+def test_an_address_that_is_no_url_is_a_bad_source(tmp_path: Path, url: str) -> None:
+    path = put_csv(tmp_path / "list.csv", [{"url": url}])
+    [source] = listed(path).sources
+    media = open_media("list", str(path))
+    with pytest.raises(BadSource) as late, media.open(source):
+        pass
+    with pytest.raises(BadSource):
+        media.probe(source)
+    assert "s3cr3t" not in f"{source} {late.value}"

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import drawn_dataset
 import pytest
 from drawn_dataset import Drawn, drawn_section, everything, write_drawn, write_unit, written
 
@@ -217,6 +219,21 @@ def test_a_worker_that_was_late_does_not_bring_a_source_back(
     assert everything(store) != after
     settle(store)
     assert everything(store) == after
+
+
+def test_near_duplicates_of_what_goes_are_named(
+    drawn_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = drawn_dataset._source_entry
+    own = {one.name: f"{number:064x}" for number, one in enumerate(one for unit in UNITS for one in unit)}
+    monkeypatch.setattr(drawn_dataset, "_source_entry", lambda one: {**real(one), "sha256": own[one.name]})
+    cfg = drawn_config(tmp_path / "out")
+    store = dataset_store(cfg)
+    units = [[replace(one, samples=8) for one in unit] for unit in UNITS]
+    write_drawn(store, cfg, units)
+    assert load_dataset(store).excluded
+    assert remove_sources(store, ["bert.mp4"], [], "withdrew", dry_run=True).copies == ("bert copy.mp4",)
+    assert remove_sources(store, ["bert copy.mp4"], [], "withdrew", dry_run=True).copies == ("bert.mp4",)
 
 
 @pytest.mark.parametrize(

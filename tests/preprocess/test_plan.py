@@ -142,3 +142,18 @@ def test_only_what_decides_content_counts_as_a_setting(models: dict[str, Path], 
     assert here["config"] == there["config"]
     assert [model["sha256"] for model in here["models"]] == [model["sha256"] for model in there["models"]]
     assert content_settings(PreprocessConfig(margin=0.5))["config"] != here["config"]
+
+
+def test_labels_of_several_corpora_are_united() -> None:
+    first = {"mood": {"type": "class", "names": ["glad", "sad"]}, "age": {"type": "real", "range": [20.0, 30.0]}}
+    second = {"mood": {"type": "class", "names": ["calm", "sad"]}, "age": {"type": "real", "range": [25.0, 80.0]}}
+    plan = Plan(
+        tuple(Unit(str(n), Root("list", str(n), False, labels), ()) for n, labels in enumerate((first, second)))
+    )
+    assert plan.labels() == {
+        "mood": {"type": "class", "names": ["glad", "sad", "calm"]},
+        "age": {"type": "real", "range": [20.0, 80.0]},
+    }
+    other = Unit("2", Root("list", "2", False, {"age": {"type": "class", "names": ["old"]}}), ())
+    with pytest.raises(UsageError, match=r"label age is real in one corpus .* class in another"):
+        Plan((*plan.units, other)).labels()

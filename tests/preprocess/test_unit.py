@@ -1,6 +1,7 @@
 """One unit from videos to a committed manifest, with the real networks on real faces."""
 
 import io
+import itertools
 import json
 import shutil
 import tarfile
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from drawn_videos import counting_frames, write_audio, write_video
 
+import preprocess.corpora.clip
+import preprocess.decode.replay
+import preprocess.unit
 from pipeline.config.schema import Config
 from pipeline.storage import Store, open_store
 from preprocess.corpora import Source, open_media
@@ -185,9 +189,6 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
 ) -> None:
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(face_clip, tmp_path / "in" / name)
-    import preprocess.corpora.clip
-    import preprocess.decode.replay
-
     monkeypatch.setattr(preprocess.decode.replay, "REPLAY_BYTES", 0)  # so that the second pass decodes again
     real, calls = preprocess.corpora.clip.read_frames, []
 
@@ -206,3 +207,38 @@ def test_a_source_that_fails_half_way_leaves_no_sample(
     assert (bad["source"], bad["reason"]) == ("b.mp4", "failed")
     assert {key for key, _ in _members(store, manifest)} == {sample["key"] for sample in manifest["samples"]}
     assert {sample["source"] for sample in manifest["samples"]} == {"a.mp4"}
+
+
+def test_shards_that_a_removal_took_for_leftovers_are_put_again(
+    process, face_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(face_clip, tmp_path / "in/a.mp4")
+    real = preprocess.unit.commit
+
+    def late(store: Store, unit: Unit, shards: list[Any], content: Any) -> dict[str, Any]:
+        for entry in shards:
+            store.delete(entry.name)
+        return real(store, unit, shards, content)
+
+    monkeypatch.setattr(preprocess.unit, "commit", late)
+    store, manifest = process(["a.mp4"])
+    assert manifest["shards"]
+    assert _members(store, manifest)
+
+
+def test_a_video_that_changes_between_the_passes_is_refused(
+    process, face_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(face_clip, tmp_path / "in/a.mp4")
+    monkeypatch.setattr(preprocess.decode.replay, "REPLAY_BYTES", 0)
+    real, calls = preprocess.corpora.clip.read_frames, []
+
+    def shrinking(*args: Any) -> Any:
+        calls.append(args)
+        return itertools.islice(real(*args), None if len(calls) == 1 else 20)
+
+    monkeypatch.setattr(preprocess.corpora.clip, "read_frames", shrinking)
+    _, manifest = process(["a.mp4"])
+    [bad] = manifest["quarantined"]
+    assert "fewer frames" in bad["detail"]
+    assert manifest["samples"] == manifest["shards"] == []
