@@ -106,6 +106,8 @@ def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--count", type=int, default=8, help="samples to draw (default: 8)")
     command.add_argument("--key", action="append", default=[], help="a sample to draw (repeat for more)")
     command.add_argument("--source", action="append", default=[], help="draw samples of this source (repeat for more)")
+    command = _config(_verb(dataset, "retry", verbs.dataset_retry, "try quarantined sources again"))
+    command.add_argument("--reason", action="append", required=True, help="as stats names it (repeat)")
     _config(_verb(dataset, "append", verbs.dataset_append, "extend a dataset by the videos of corpus.path"))
     command = _config(_verb(dataset, "remove", verbs.dataset_remove, "take sources out of a dataset for good"))
     command.add_argument("--source", action="append", default=[], metavar="NAME", help="a source (repeat for more)")

@@ -4,12 +4,16 @@ import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store, run_store
 from pipeline.text import plural
+
+if TYPE_CHECKING:
+    from preprocess.inspect.repair import Repair
 
 
 def demo(args: Namespace) -> None:
@@ -104,7 +108,17 @@ def dataset_verify(args: Namespace) -> None:
     again = f"`marlin preprocess -c {_again(args)}`"
     if not args.repair:
         raise MarlinError(f"{count}; to mend, `marlin dataset verify --repair -c {_again(args)}`, then {again}")
-    done = repair(cfg, report)
+    _say_repaired(repair(cfg, report), again)
+
+
+def dataset_retry(args: Namespace) -> None:
+    """Quarantined sources are tried again by the next `marlin preprocess`."""
+    from preprocess.inspect.repair import retry
+
+    _say_repaired(retry(_config(args), args.reason), f"`marlin preprocess -c {_again(args)}`")
+
+
+def _say_repaired(done: "Repair", again: str) -> None:
     _say(f"dropped {plural(len(done.dropped), 'unit')}: {again} makes them again")
     if done.kept:
         raise MarlinError(f"{plural(len(done.kept), 'unit')} can't be made again, the first: {done.kept[0]}")

@@ -70,7 +70,8 @@ class UnitProcessor:
         with tempfile.TemporaryDirectory(prefix="marlin-unit-") as folder:
             writer, content = ShardWriter(Path(folder)), Content()
             for number, piece in enumerate(unit.pieces):
-                key = unit.name if len(unit.pieces) == 1 else f"{unit.name}-s{number:03d}"
+                whole = len(unit.pieces) == 1 and piece.number == 0
+                key = unit.name if whole else f"{unit.name}-s{piece.number:03d}"
                 before = len(content.samples)
                 try:
                     if number in bad:

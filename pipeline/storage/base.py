@@ -18,6 +18,10 @@ class NotFound(MarlinError):
     """No object has this key."""
 
 
+class Denied(MarlinError):
+    """The credentials may not read or write this object."""
+
+
 class AlreadyExists(MarlinError):
     """`create` found an object under this key."""
 

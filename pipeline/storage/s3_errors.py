@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from pipeline.errors import MarlinError
-from pipeline.storage.base import NotFound
+from pipeline.storage.base import Denied, NotFound
 
 TAKEN = ("PreconditionFailed", "412")
 RACING = ("ConditionalRequestConflict", "409")
@@ -28,7 +28,7 @@ PAST_END = ("InvalidRange", "416")
 UNSUPPORTED = ("NotImplemented", "501")
 _NETWORK = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError)
 _BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity")
-_DENIED = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
+_DENIED = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState")
 
 
 def error_code(error: ClientError) -> str:
@@ -87,7 +87,7 @@ def _service_error(code: str, error: ClientError, url: str) -> MarlinError:
             "and AWS_SESSION_TOKEN"
         )
     if code in _DENIED:
-        return MarlinError(
+        return Denied(
             f"{url}: access denied: check the credentials, and that they may list, read, write and delete "
             f"in bucket {bucket!r}"
         )

@@ -1,5 +1,6 @@
 """How far the stage is: a bar on a terminal, a line now and then in a log."""
 
+import datetime
 import logging
 import sys
 import time
@@ -27,7 +28,7 @@ def follow(units: tuple[Unit, ...], todo: list[Unit], shown: bool) -> Iterator[R
     weights = {unit.name: max(unit.seconds, 1.0) for unit in units}
     left = {unit.name for unit in todo}
     total, start = sum(weights.values()), time.monotonic()
-    done = total - sum(weights[name] for name in left)
+    done = before = total - sum(weights[name] for name in left)
     bar = tqdm(
         desc="preprocess",
         total=round(total),
@@ -50,7 +51,8 @@ def follow(units: tuple[Unit, ...], todo: list[Unit], shown: bool) -> Iterator[R
         bar.update(weights[manifest["unit"]])
         if shown and bar.disable and (now >= next_line or not left):
             next_line = now + LINE_EVERY
-            log.info("preprocess: %.0f%%, %d units left, %s", 100 * done / total, len(left), text)
+            eta = datetime.timedelta(seconds=round((total - done) * (now - start) / (done - before)))
+            log.info("preprocess: %.0f%%, %d units or %s left, %s", 100 * done / total, len(left), eta, text)
 
     with bar:
         yield report

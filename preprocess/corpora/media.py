@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import MarlinError, UsageError
-from pipeline.storage import InvalidKey, NotFound, Store, open_store
+from pipeline.storage import Denied, InvalidKey, NotFound, Store, open_store
 from pipeline.storage.atomic import os_error
 from preprocess.corpora.base import Media, Source
 from preprocess.decode.frames import checked_series, frame_files
@@ -155,14 +155,14 @@ class BucketMedia:
             return _frames_info(len(self._frames(source)), source)
         try:
             size = self.store.size(source.path)
-        except (NotFound, InvalidKey) as error:
+        except (NotFound, InvalidKey, Denied) as error:
             raise BadSource("unreadable", str(error)) from error
         return probe_ranges(lambda start, length: self.store.read_range(source.path, start, length), size)
 
     def _fetch(self, key: str, copy: Path) -> None:
         try:
             self.store.fetch(key, copy)
-        except (NotFound, InvalidKey) as error:
+        except (NotFound, InvalidKey, Denied) as error:
             raise BadSource("unreadable", str(error)) from error
 
     def _frames(self, source: Source) -> list[str]:

@@ -34,11 +34,17 @@ class Root:
 
 @dataclass(frozen=True)
 class Piece:
-    """A source, or a span of it in seconds (end exclusive); `seconds` is its expected length, 0 when unknown."""
+    """A source, or a span of it in seconds (end exclusive).
+
+    Attributes:
+        seconds: its expected length, 0 when unknown.
+        number: its place in its unit, kept when others are taken out: keys of samples hold it.
+    """
 
     source: Source
     span: Span | None
     seconds: float = 0.0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,12 @@ _UNSAID = Source("", "", "")
 def _piece_json(piece: Piece) -> dict[str, Any]:
     given = {field.name: getattr(piece.source, field.name) for field in fields(Source) if field.name != "span"}
     known = {name: value for name, value in given.items() if value != getattr(_UNSAID, name)}
-    return {**known, "cut": list(piece.span) if piece.span else None, "seconds": round(piece.seconds, 3)}
+    return {
+        **known,
+        "cut": list(piece.span) if piece.span else None,
+        "seconds": round(piece.seconds, 3),
+        "number": piece.number,
+    }
 
 
 def _parse(content: Mapping[str, Any]) -> Plan:
@@ -195,6 +206,6 @@ def _parse(content: Mapping[str, Any]) -> Plan:
 
 
 def _piece(item: Mapping[str, Any]) -> Piece:
-    known = {name: value for name, value in item.items() if name not in ("cut", "seconds")}
+    known = {name: value for name, value in item.items() if name not in ("cut", "seconds", "number")}
     span = None if item["cut"] is None else (float(item["cut"][0]), float(item["cut"][1]))
-    return Piece(Source(**known), span, item["seconds"])
+    return Piece(Source(**known), span, item["seconds"], item["number"])

@@ -19,8 +19,8 @@ from preprocess.quarantine import BadSource
 PROBES_AT_ONCE = 8
 # A corpus of many short videos would otherwise end in as many tiny shards.
 UNITS_WANTED, SOURCES_AT_MOST = 500, 64
-# A stream can go on a little after the length that its header gives.
-OPEN_END = 3600.0
+# A stream can go on after the length that its header gives: the last span has no end.
+OPEN_END = 1e9
 # A header that claims more is not believed: the video is worked on in one piece.
 LONGEST = 7 * 24 * 3600.0
 
@@ -60,15 +60,27 @@ def extend_plan(
 
 
 def at_home(units: list[Unit], cfg: Config, listing: Listing) -> list[Unit]:
-    """The units, each read from the configured corpus when that has all its sources: a corpus may move."""
+    """The units; those whose corpus is gone are read from the configured one, if that lists all their sources.
+
+    A corpus may move; but names alone don't make two corpora one, so what a unit was planned from comes first.
+    """
     listed = {source.name for source in listing.sources}
     url = open_media(cfg.corpus.kind, cfg.corpus.path).url
+    gone = {root for root in {(unit.root.kind, unit.root.path) for unit in units} if not _can_be_opened(*root)}
     return [
         replace(unit, root=replace(unit.root, kind=cfg.corpus.kind, path=url))
-        if all(piece.source.name in listed for piece in unit.pieces)
+        if (unit.root.kind, unit.root.path) in gone and all(piece.source.name in listed for piece in unit.pieces)
         else unit
         for unit in units
     ]
+
+
+def _can_be_opened(kind: str, path: str) -> bool:
+    try:
+        next(iter(open_media(kind, path).files()), None)
+    except MarlinError:
+        return False
+    return True
 
 
 def cut_spans(span: Span | None, seconds: float, unit_seconds: int) -> list[tuple[Span | None, float]]:
@@ -81,7 +93,7 @@ def cut_spans(span: Span | None, seconds: float, unit_seconds: int) -> list[tupl
         seconds = span[1] - span[0]
     if seconds <= unit_seconds or seconds > LONGEST:
         return [(span, seconds if seconds <= LONGEST else 0.0)]
-    start, end = span or (0.0, seconds + OPEN_END)
+    start, end = span or (0.0, OPEN_END)
     count = -int(-seconds // unit_seconds)
     borders = [start + number * unit_seconds for number in range(count)]
     lengths = [float(unit_seconds)] * (count - 1) + [seconds - (count - 1) * unit_seconds]
@@ -100,7 +112,7 @@ def make_units(pieces: Iterable[Piece], root: Root, first: int, cfg: PreprocessC
         )
         if full:
             groups.append([])
-        groups[-1].append(piece)
+        groups[-1].append(replace(piece, number=len(groups[-1])))
     return [Unit(f"{first + number:06d}", root, tuple(group)) for number, group in enumerate(groups)]
 
 

@@ -1,7 +1,8 @@
-"""`marlin dataset verify --repair`: drops damaged units, so that `marlin preprocess` makes exactly them again."""
+"""Drops units that are damaged or hold quarantined sources: `marlin preprocess` makes exactly them again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from pipeline.config.schema import Config
 from pipeline.dataset import parse
@@ -10,11 +11,11 @@ from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from preprocess.corpora import list_corpus, open_media
 from preprocess.dataset.finish import DATASET, manifest_keys, read_dataset, rewrite_dataset
-from preprocess.dataset.manifests import read_manifest, revisions, unit_of
+from preprocess.dataset.manifests import read_manifest, read_manifests, revisions, unit_of
 from preprocess.dataset.plan import Plan, Unit, read_plan
 from preprocess.dataset.planning import at_home
 from preprocess.inspect.verify import Report
-from preprocess.quarantine import BadSource
+from preprocess.quarantine import BadSource, Reason
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,40 @@ def repair(cfg: Config, report: Report) -> Repair:
     Raises:
         MarlinError: the plan is damaged, or the corpus can't be listed.
     """
+    bad = [unit_of(key) for key in report.units()]
+    return _drop(cfg, bad, dataset_too=not all(problem.unit for problem in report.problems))
+
+
+def retry(cfg: Config, reasons: Collection[str]) -> Repair:
+    """Takes the units with sources that are quarantined for one of these reasons out, as `repair` does.
+
+    For what may pass: a server that was down, a permission that is there by now, a mistake of our own.
+
+    Raises:
+        UsageError: there is no such reason.
+        MarlinError: a manifest or the plan is damaged, or the corpus can't be listed.
+    """
+    if unknown := sorted(set(reasons) - set(get_args(Reason))):
+        raise UsageError(f"--reason {unknown[0]}: no such reason; there are {', '.join(get_args(Reason))}")
+    store = dataset_store(cfg)
+    manifests = read_manifests(store, list(manifest_keys(store).values()))
+    found = [
+        unit_of(key)
+        for key, manifest in manifests
+        if any(entry["reason"] in reasons for entry in manifest["quarantined"])
+    ]
+    return _drop(cfg, found, dataset_too=False)
+
+
+def _drop(cfg: Config, bad: Sequence[str], *, dataset_too: bool) -> Repair:
     store = dataset_store(cfg)
     plan = read_plan(store).plan
-    bad = [unit_of(key) for key in report.units()]
     units = {
         unit.name: unit for unit in at_home([u for u in plan.units if u.name in bad], cfg, list_corpus(cfg.corpus))
     }
     lost = {name: _lost(store, units.get(name)) for name in bad}
     dropped = [name for name in bad if not lost[name]]
-    if dropped or not all(problem.unit for problem in report.problems):
+    if dropped or dataset_too:
         _republish(store, plan, dropped)
     for name in dropped:
         for key in revisions(store, name):

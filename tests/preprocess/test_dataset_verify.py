@@ -347,6 +347,24 @@ def test_repair_drops_the_damaged_unit_alone(
     assert "1 planned unit not in the dataset yet" in report.warnings[-1]
 
 
+def test_quarantined_sources_are_tried_again_by_reason(
+    cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, command = dataset_store(cfg), ["dataset", "retry", "-c", written(raw.parent, cfg), "--reason"]
+    (raw / "c.mp4").write_bytes((raw / "a.mp4").read_bytes())
+    whole = everything(store)
+    assert main([*command, "gone"]) == 2
+    assert "there are unreadable, no-video" in capsys.readouterr().err
+    assert main([*command, "damaged"]) == 0
+    assert everything(store) == whole
+
+    assert main([*command, "no-face"]) == 0
+
+    assert "dropped 1 unit: `marlin preprocess" in capsys.readouterr().out
+    assert [item.key for item in store.list("units/")] == ["units/000000.json"]
+    assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
+
+
 def test_repair_of_the_index(cfg: Config, raw: Path) -> None:
     store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
     store.write("units/000000.json", b"{}")

@@ -1,6 +1,7 @@
 """The plan of a dataset."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def test_units_hold_all_pieces_in_order_within_their_bounds(
     pieces = [Piece(Source(str(number), "x", "y"), None, seconds) for number, seconds in enumerate(lengths)]
     cfg = PreprocessConfig(unit_sources=unit_sources)
     units = make_units(pieces, ROOT, first, cfg, len(pieces))
-    assert [piece for unit in units for piece in unit.pieces] == pieces
+    assert [replace(piece, number=0) for unit in units for piece in unit.pieces] == pieces
+    assert all([piece.number for piece in unit.pieces] == list(range(len(unit.pieces))) for unit in units)
     assert [unit.name for unit in units] == [f"{first + number:06d}" for number in range(len(units))]
     assert all(len(unit.pieces) <= (unit_sources or 1) for unit in units)
     assert all(unit.seconds <= cfg.unit_seconds or len(unit.pieces) == 1 for unit in units)
@@ -94,7 +96,7 @@ def test_new_videos_become_new_units_and_old_ones_stay(tmp_path: Path) -> None:
     assert _extend(tmp_path) == second
     assert (tmp_path / "out/plan.json").read_bytes() == before
     [_, unit, *_] = json.loads(before)["units"]
-    source = {"name": "a.mp4", "identity": "a", "path": "a.mp4", "cut": [0.0, 1.0], "seconds": 1.0}
+    source = {"name": "a.mp4", "identity": "a", "path": "a.mp4", "cut": [0.0, 1.0], "seconds": 1.0, "number": 0}
     assert unit == {"unit": "000001", "corpus": 0, "sources": [source]}
 
 
