@@ -137,10 +137,9 @@ def _config(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _at_least_0(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
 
 
 def _overrides(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,8 @@ WIDTH = 80
 def table(rows: Iterable[tuple[str, str | Iterable[str]]]) -> str:
     """Names to the left, values to the right of them, wrapped at 80 columns; a value of several lines stays so.
 
-    Rows with an empty value are left out. Words that are longer than a line, such as URLs, are not cut.
+    Rows with an empty value are left out. Words that are longer than a line, such as URLs, are not cut; a command
+    (a line that begins with `marlin `) is continued with backslashes, so that it can be pasted.
     """
     wanted = [(name, [value] if isinstance(value, str) else list(value)) for name, value in rows]
     shown = [(name, [line for line in lines if line]) for name, lines in wanted]
@@ -18,15 +19,17 @@ def table(rows: Iterable[tuple[str, str | Iterable[str]]]) -> str:
     out: list[str] = []
     for name, lines in shown:
         for number, line in enumerate(lines):
-            out += textwrap.wrap(
+            more = " \\" if line.startswith("marlin ") else ""
+            wrapped = textwrap.wrap(
                 line,
-                WIDTH,
+                WIDTH - len(more),
                 initial_indent=("" if number else name).ljust(left),
                 subsequent_indent=" " * (left + 2),
                 break_long_words=False,
                 break_on_hyphens=False,
                 drop_whitespace=True,
             )
+            out += [part + more for part in wrapped[:-1]] + wrapped[-1:]
     return "\n".join(out)
 
 

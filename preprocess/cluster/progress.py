@@ -25,14 +25,14 @@ Report = Callable[[Mapping[str, Any]], None]
 @contextmanager
 def follow(units: tuple[Unit, ...], todo: list[Unit], shown: bool) -> Iterator[Report]:
     """Follows the units to do: share of the video done, rate, time left, and quarantined sources by reason."""
-    weights = {unit.name: max(unit.seconds, 1.0) for unit in units}
+    weights = {unit.name: max(round(unit.seconds), 1) for unit in units}
     left = {unit.name for unit in todo}
     total, start = sum(weights.values()), time.monotonic()
     done = before = total - sum(weights[name] for name in left)
     bar = tqdm(
         desc="preprocess",
-        total=round(total),
-        initial=round(done),
+        total=total,
+        initial=done,
         disable=not (shown and sys.stderr.isatty()),
         bar_format="{desc} {percentage:3.0f}%|{bar:12}| {remaining} left{postfix}",
     )

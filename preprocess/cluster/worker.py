@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+import ray._private.utils as ray_utils
 from ray.exceptions import ActorUnschedulableError, RayError, RayTaskError, RuntimeEnvSetupError
 
 from pipeline.config.schema import Config, PreprocessConfig
@@ -34,6 +35,7 @@ from preprocess.unit import UnitProcessor
 
 # Further attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).
 RETRIES = 3
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 CONNECT_SECONDS = 10
 # A worker that needs longer for a single frame hangs.
 STALLED_SECONDS = 600
@@ -84,20 +86,41 @@ def cluster(cfg: PreprocessConfig) -> Iterator[int]:
         }
     else:
         _check_reachable(cfg.ray_address)
-    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise MarlinError(f"preprocess.ray_address={cfg.ray_address}: no Ray cluster: {error}") from error
-    # Ray puts a handler of its own in place that leaves with the signal's number; ours ends in an orderly stop.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_terminate)
-    try:
+        _start_ray(options)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield cfg.workers or max(1, int(resources.get("CPU", 1)) - _network_cpus(cfg))
     finally:
         ray.shutdown()
         sweep_scratch()
+
+
+def _start_ray(options: Mapping[str, Any]) -> None:
+    with _signals_held():
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise MarlinError(f"preprocess.ray_address={options['address']}: no Ray cluster: {error}") from error
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Stop signals wait for the end of the context: an exception in the middle of Ray's start would tear it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda sent, _: held.append(sent)) for number in _STOPS}
+    # Ray would put a handler of its own in place that leaves with the signal's number; ours ends in an orderly stop.
+    take_over, ray_utils.set_sigterm_handler = ray_utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = take_over
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for sent in held:
+        signal.raise_signal(sent)
 
 
 def _check_reachable(address: str) -> None:

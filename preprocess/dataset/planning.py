@@ -1,5 +1,6 @@
 """Extends the plan of a dataset by the sources that it lacks."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +12,13 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from preprocess.corpora import Listing, Media, Source, open_media
+from preprocess.dataset.drift import check_drift
 from preprocess.dataset.labels import merged
-from preprocess.dataset.plan import Piece, Plan, Root, Unit, read_plan, write_plan
+from preprocess.dataset.plan import Piece, Plan, Root, StoredPlan, Unit, read_plan, write_plan
 from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
+
+log = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 8
 # A corpus of many short videos would otherwise end in as many tiny shards.
@@ -38,11 +42,15 @@ def extend_plan(
     audio = listing.audio if cfg.preprocess.audio is None else cfg.preprocess.audio
     root = Root(cfg.corpus.kind, media.url, audio, listing.labels)
     for _ in range(3):
-        stored = read_plan(store, settings)
+        stored = _open_plan(store, settings)
         plan, known, gone = stored.plan, stored.plan.sources(), stored.plan.removed_identities()
         new = [source for source in listing.sources if source.name not in known and source.identity not in gone]
         if not known and not new:
-            raise MarlinError("the corpus holds no video: check corpus.path (files are chosen by their extension)")
+            raise MarlinError(
+                f"{media.url} holds no source of corpus.kind={cfg.corpus.kind}: check corpus.path, kind and splits"
+            )
+        for line in check_drift(plan, listing, media.url):
+            log.warning("%s", line)
         if not new:
             return plan, 0
         merged([plan.labels(), listing.labels])  # before any work: they could not become one dataset
@@ -57,6 +65,14 @@ def extend_plan(
     raise MarlinError(
         f"{store.url}/plan.json keeps changing: another preprocessing run is extending it; try again later"
     )
+
+
+def _open_plan(store: Store, settings: Mapping[str, Any]) -> StoredPlan:
+    """The plan; one made with other settings counts as long as no unit was made from it."""
+    stored = read_plan(store)
+    if stored.version is None or stored.settings == settings or any(True for _ in store.list("units/")):
+        return read_plan(store, settings)
+    return StoredPlan(Plan(removed=stored.plan.removed), settings, stored.version)
 
 
 def at_home(units: list[Unit], cfg: Config, listing: Listing) -> list[Unit]:

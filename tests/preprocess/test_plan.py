@@ -124,8 +124,19 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "in/m.mp4").touch()
     _extend(tmp_path)
     other = {"config": {"size": 112}, "models": [{"name": "scrfd", "sha256": "1" * 64}]}
+    (tmp_path / "out/units").mkdir()
+    (tmp_path / "out/units/000000.json").write_text("{}")
     with pytest.raises(UsageError, match=r"scrfd.*preprocess\.size \(224, now 112\).*corpus\.name"):
         _extend(tmp_path, other)
+
+
+def test_a_plan_from_which_nothing_was_made_binds_nobody(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/m.mp4").touch()
+    first = _extend(tmp_path)
+    other = {"config": {"size": 112}, "models": [{"name": "scrfd", "sha256": "1" * 64}]}
+    assert _extend(tmp_path, other) == first
+    assert read_plan(open_store(str(tmp_path / "out")), other).plan.units == first
 
 
 def test_an_empty_corpus_is_an_error(tmp_path: Path) -> None:
