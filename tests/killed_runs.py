@@ -64,7 +64,7 @@ class Run:
 
     def workers(self) -> list[psutil.Process]:
         """Ray processes that work on units."""
-        return [process for process in self.descendants() if _title(process).startswith("ray::_Worker")]
+        return [process for process in self.descendants() if title(process).startswith("ray::_Worker")]
 
     def signal_group(self, number: int) -> None:
         """Sends a signal to its whole process group, as a terminal does."""
@@ -72,7 +72,7 @@ class Run:
             os.killpg(self.process.pid, number)
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

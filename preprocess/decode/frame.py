@@ -15,13 +15,11 @@ class Frame:
         index: position in the (resampled) span.
         time: seconds from the video's start.
         show: gives RGB (H, W, 3), upright and with square pixels.
-        size: bytes that keeping the frame takes, before anyone looks.
     """
 
     index: int
     time: float
     show: Callable[[], Image]
-    size: int
 
     @cached_property
     def rgb(self) -> Image:
@@ -31,4 +29,4 @@ class Frame:
     @classmethod
     def of(cls, index: int, time: float, rgb: Image) -> "Frame":
         """A frame whose colours are there already."""
-        return cls(index, time, lambda: rgb, rgb.nbytes)
+        return cls(index, time, lambda: rgb)

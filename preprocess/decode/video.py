@@ -90,7 +90,7 @@ def read_frames(file: Path, span: Span | None = None, fps: float | None = None) 
                 pictures = _resampled(pictures, fps, span[0] if span else None)
             for index, (time, picture) in enumerate(pictures):
                 show = partial(_as_shown, picture, stream.sample_aspect_ratio)
-                yield Frame(index, time, show, sum(plane.buffer_size for plane in picture.planes))
+                yield Frame(index, time, show)
             return
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killed_runs import content, make_corpus, running, wait_until, write_config
+from killed_runs import content, make_corpus, running, title, wait_until, write_config
 
 from preprocess.cluster.scratch import sweep_scratch
 
@@ -147,6 +147,17 @@ def test_stopped_it_leaves_in_order_and_continues(
     monkeypatch.setattr(tempfile, "tempdir", str(temp))
     sweep_scratch()
     assert [path.name for path in temp.iterdir() if path.name.startswith("marlin")] == []
+
+
+def test_stopped_while_ray_starts_it_leaves_in_order(bench: Bench, temp: Path) -> None:
+    config = write_config(bench.folder / "early.yaml", bench.corpus, bench.folder / "stopped early")
+    with running(config, temp) as run:
+        assert wait_until(lambda: any("gcs_server" in title(process) for process in run.descendants()), LONGEST)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(60) == 75
+        assert run.process.stderr
+        assert run.process.stderr.read().strip() == "marlin: stopped by a signal: the same command continues"
+        assert wait_until(lambda: not any(map(_alive, run.descendants())), 30)
 
 
 def _alive(process: psutil.Process) -> bool:
