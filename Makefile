@@ -37,10 +37,10 @@ endif
 demo: setup  ## The whole pipeline on sample videos: demo-output/report.html.
 	$(BIN)/marlin demo
 
-test: setup  ## All tests that need nothing outside the clone (about 10 minutes on 2 cores).
+test: setup  ## All tests that need nothing outside the clone (about 17 minutes on 2 cores).
 	$(BIN)/pytest -q -m "not heavy and not browser and not cluster and not image"
 
-test-fast: setup  ## Unit tests only (about a minute).
+test-fast: setup  ## Unit tests only (about two minutes).
 	$(BIN)/pytest -q -m "not slow and not heavy and not browser and not cluster and not image"
 
 test-heavy: setup  ## Twenty kills of preprocessing, continued each time (about a quarter of an hour).

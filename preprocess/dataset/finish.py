@@ -166,7 +166,8 @@ def _count(store: Store, keys: Sequence[str]) -> _Tally:
 
 
 def _publish(store: Store, head: Mapping[str, Any], tally: _Tally, plan: Plan, before: Versioned | None) -> bytes:
-    excluded = find_exclusions(sample.entry for sample in tally.samples)
+    wanted = head["config"].get("near_duplicates", True)
+    excluded = find_exclusions(sample.entry for sample in tally.samples) if wanted else []
     exclusions = write_exclusions(store, excluded)
     content = {**head, **tally.content(excluded), "removed": removed_entries(plan), "exclusions": exclusions}
     data = to_json(content)

@@ -306,6 +306,15 @@ def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Co
     assert content["excluded"][0] == first
     assert verify(store, deep=True).problems == []
 
+
+def test_near_duplicates_stay_where_they_are_wanted(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "copies")
+    store, settings = dataset_store(cfg), {"config": {"near_duplicates": False}, "models": []}
+    write_drawn(
+        store, cfg, [[Drawn("a.mp4", face=1, samples=9)], [Drawn("b.mp4", face=1, samples=9)]], settings=settings
+    )
+    assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
+
     from preprocess.dataset.removal import remove_sources
 
     remove_sources(store, ["a.mp4"], [], "withdrew")
