@@ -306,6 +306,14 @@ def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Co
     assert content["excluded"][0] == first
     assert verify(store, deep=True).problems == []
 
+    from preprocess.dataset.removal import remove_sources
+
+    remove_sources(store, ["a.mp4"], [], "withdrew")
+    dataset = load_dataset(store)
+    assert {sample.source for sample in dataset.samples} == {"b.mp4", "c.mp4"}
+    assert (dataset.excluded, dataset.info["exclusions"]) == (0, None)
+    assert not list(store.list("exclusions/"))
+
 
 def test_near_duplicates_stay_where_they_are_wanted(make_config: Callable[..., Config], tmp_path: Path) -> None:
     cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "copies")
@@ -314,14 +322,6 @@ def test_near_duplicates_stay_where_they_are_wanted(make_config: Callable[..., C
         store, cfg, [[Drawn("a.mp4", face=1, samples=9)], [Drawn("b.mp4", face=1, samples=9)]], settings=settings
     )
     assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
-
-    from preprocess.dataset.removal import remove_sources
-
-    remove_sources(store, ["a.mp4"], [], "withdrew")
-    dataset = load_dataset(store)
-    assert {sample.source for sample in dataset.samples} == {"b.mp4", "c.mp4"}
-    assert (dataset.excluded, dataset.info["exclusions"]) == (0, None)
-    assert not list(store.list("exclusions/"))
 
 
 @pytest.fixture
