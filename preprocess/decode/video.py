@@ -12,6 +12,7 @@ from typing import IO, Any, NoReturn
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from preprocess.arrays import Image
 from preprocess.decode.frame import Frame
@@ -88,8 +89,9 @@ def read_frames(file: Path, span: Span | None = None, fps: float | None = None) 
             pictures = _within(pictures, span)
             if fps is not None:
                 pictures = _resampled(pictures, fps, span[0] if span else None)
+            colours = VideoReformatter()
             for index, (time, picture) in enumerate(pictures):
-                show = partial(_as_shown, picture, stream.sample_aspect_ratio)
+                show = partial(_as_shown, picture, stream.sample_aspect_ratio, colours)
                 yield Frame(index, time, show)
             return
 
@@ -246,12 +248,14 @@ def _resampled(pictures: Iterable[tuple[float, Any]], fps: float, start: float |
         yield (start or 0.0) + tick / fps, shown[1]
 
 
-def _as_shown(picture: Any, aspect: Fraction | None) -> Image:
+def _as_shown(picture: Any, aspect: Fraction | None, colours: VideoReformatter) -> Image:
     width, height = picture.width, picture.height
     if aspect and 1 / 4 <= aspect <= 4:  # others are mistakes
         # Never shrunk: the side that is too short grows.
         width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
-    rgb: Image = picture.to_ndarray(format="rgb24", width=width, height=height)
+    # A picture's own conversion would set up a scaler, with threads of its own, and take them down, for each frame.
+    shown: Any = colours.reformat(picture, format="rgb24", width=width, height=height, threads=1)
+    rgb: Image = shown.to_ndarray()
     turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
