@@ -1,5 +1,6 @@
 """The Ray side: a cluster to work on, and actors that each hold the networks and process units."""
 
+import gc
 import logging
 import os
 import secrets
@@ -55,6 +56,8 @@ class _Worker:
             else connect(networks, cfg.preprocess)
         )
         self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_media))
+        # What is loaded by now stays: the collector need not go through it again and again.
+        gc.freeze()
 
     def process(self, unit: Unit, bad: Mapping[int, BadSource]) -> dict[str, Any]:
         return self._processor.process(unit, bad)

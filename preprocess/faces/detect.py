@@ -47,8 +47,8 @@ class Detector:
 
 def input_blob(mean: float, std: float, bgr: Image, size: tuple[int, int]) -> Floats:
     """What SCRFD looks at: (1, 3, H, W) RGB, less the mean and over the deviation, of a picture of size (W, H)."""
-    levels = ((np.arange(256, dtype=np.float32) - np.float32(mean)) * np.float32(1 / std)).astype(np.float32)
     blob = np.empty((1, 3, size[1], size[0]), np.float32)
     for plane, channel in zip(blob[0], reversed(cv2.split(bgr)), strict=True):
-        cv2.LUT(channel, levels, dst=plane)
+        np.subtract(channel, np.float32(mean), out=plane)
+        np.multiply(plane, np.float32(1 / std), out=plane)
     return blob

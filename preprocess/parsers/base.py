@@ -79,15 +79,15 @@ class View:
         )
 
 
-def enough_face(pixels: int, points: Floats) -> bool:
-    """Whether so many pixels of a face are enough, given its mesh (468, 2) in the same picture."""
-    return pixels >= MIN_FACE * cv2.contourArea(face_outline(points).astype(np.float32))
+def enough_face(pixels: int, outline: Floats) -> bool:
+    """Whether so many pixels of a face are enough, given the outline (N, 2) of its skin in the same picture."""
+    return pixels >= MIN_FACE * cv2.contourArea(outline.astype(np.float32))
 
 
 def checked(labels: Image, points: Floats) -> Image | None:
     """A label map, or None if it holds too little of a face to be a parse."""
     found = int(np.count_nonzero((labels >= SKIN) & (labels <= MOUTH)))
-    return labels if enough_face(found, points) else None
+    return labels if enough_face(found, face_outline(points)) else None
 
 
 def batches(

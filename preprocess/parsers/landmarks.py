@@ -31,8 +31,9 @@ class LandmarkParser:
         person = view.project(presence) > PERSON
         placed = points - np.float32(view.pad)
         labels = np.full(person.shape, BACKGROUND, np.uint8)
-        skin = fill(face_outline(placed), (view.size, view.size)) & person
-        if not enough_face(int(np.count_nonzero(skin)), points):
+        outline = face_outline(placed)
+        skin = fill(outline, (view.size, view.size)) & person
+        if not enough_face(int(np.count_nonzero(skin)), outline):
             return None
         labels[skin] = SKIN
         labels[(view.project(self._hair(picture, points, presence)) > 0) & person] = HAIR
