@@ -88,3 +88,7 @@ class Media(Opener, Protocol):
     def read(self, path: str) -> bytes:
         """A small file: a list or a table. Raises `NotFound`, or `MarlinError` when it can't be read."""
         ...
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is a folder of this name."""
+        ...

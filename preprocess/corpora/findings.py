@@ -1,6 +1,12 @@
 """Lines for what does not fit between a corpus, its lists and what is known of it."""
 
+import re
 from collections.abc import Iterable
+
+from pipeline.text import printable
+from preprocess.corpora.base import Source
+
+_AGREEING = re.compile(r"\(([^()|]*)\|([^()|]*)\)")
 
 
 def finding(kind: str, examples: Iterable[str], what: str) -> list[str]:
@@ -9,9 +15,31 @@ def finding(kind: str, examples: Iterable[str], what: str) -> list[str]:
     Args:
         kind: of the corpus.
         examples: everything that does not fit.
-        what: the rest of the line; `{n}` stands for the count.
+        what: the rest of the line; `{n}` stands for the count, `(video has|videos have)` for what agrees with it.
     """
     found = sorted(examples)
     if not found:
         return []
-    return [f"{kind}: {what.format(n=f'{len(found):,}')}, as {', '.join(found[:3])}"]
+    agreeing = _AGREEING.sub(lambda forms: forms[1 if len(found) == 1 else 2], what)
+    return [f"{kind}: {agreeing.replace('{n}', f'{len(found):,}')}, as {', '.join(map(printable, found[:3]))}"]
+
+
+def named_once(kind: str, sources: Iterable[Source]) -> tuple[tuple[Source, ...], list[str]]:
+    """The sources without those that have the name of an earlier one, and a line about these.
+
+    A name is all that a dataset knows a source by: of two with the same one, a run could not tell what is done.
+    """
+    first: dict[str, Source] = {}
+    again = [
+        f"{source.path} (beside {first[source.name].path})"
+        for source in sources
+        if first.setdefault(source.name, source) is not source
+    ]
+    line = finding(kind, again, "{n} (video has|videos have) the name of another one and (is|are) left out")
+    return tuple(first.values()), line
+
+
+def other_case(wanted: Iterable[str], there: Iterable[str]) -> list[str]:
+    """Names that are there in other letters, upper or lower: `abc_0 (ABC_0)`."""
+    folded = {name.casefold(): name for name in there}
+    return [f"{name} ({folded[name.casefold()]})" for name in wanted if name.casefold() in folded]

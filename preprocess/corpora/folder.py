@@ -36,7 +36,9 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
             sources.append(_frames(media, folder, cfg.frame_rate or FRAME_RATE))
         else:
             others.append(folder or "./")
-    findings = finding("folder", others, "{n} folders hold images, but not the numbered frames of one video: left out")
+    findings = finding(
+        "folder", others, "{n} (folder holds|folders hold) images, but not the numbered frames of one video: left out"
+    )
     listing = Listing(tuple(sorted(sources, key=lambda source: source.name)), findings=tuple(findings))
     return assign("folder", listing, read_lists(media, cfg.splits), lambda source: (source.name, source.identity))
 
@@ -45,6 +47,11 @@ def is_video(name: str) -> bool:
     """Whether a file counts as a video by its name."""
     path = PurePosixPath(name)
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
+def without_suffix(name: str) -> str:
+    """A name without a video's suffix; other names as they are."""
+    return str(PurePosixPath(name).with_suffix("")) if is_video(name) else name
 
 
 def _by_folder(files: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
@@ -56,9 +63,11 @@ def _by_folder(files: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _video(path: str) -> Source:
-    return Source(path, str(PurePosixPath(path).with_suffix("")), path)
+    return Source(path, without_suffix(path), path)
 
 
 def _frames(media: Media, folder: str, rate: float) -> Source:
     name = folder.removesuffix("/") or PurePosixPath(media.url).name
-    return Source(name, name, folder or "./", frame_rate=rate)
+    identity = without_suffix(name)
+    # In a bucket a video `a.mp4` and the frames `a.mp4/1.jpg` … may lie side by side.
+    return Source(f"{name}/" if is_video(name) else name, identity, folder or "./", frame_rate=rate)

@@ -12,11 +12,11 @@ from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora.base import Listing, Media, Opener, Source, Split
-from preprocess.corpora.documents import Row, number, read_table
+from preprocess.corpora.base import Listing, Media, Opener, Source
+from preprocess.corpora.documents import Row, number, plain, read_table
 from preprocess.corpora.findings import finding
 from preprocess.corpora.media import LocalMedia, open_folder
-from preprocess.corpora.splits import NAMES, assign, read_lists
+from preprocess.corpora.splits import assign, read_lists, split_of
 from preprocess.corpora.web import WebMedia, bare
 from preprocess.decode.video import Span, VideoInfo
 from preprocess.quarantine import BadSource
@@ -68,7 +68,8 @@ class ListMedia:
         rows = read_table(self.home, self.file, "corpus.path")
         address, name = _one(rows, _ADDRESS, self.url), _one(rows, _NAME, self.url, needed=False)
         entries: dict[str, Entry] = {}
-        for place, row in enumerate(rows, 2):
+        first = 2 if self.file.lower().endswith((".csv", ".tsv")) else 1  # the header is a row there
+        for place, row in enumerate(rows, first):
             if row[address] is None:
                 raise UsageError(f"{self.url}, row {place} has no {address}")
             entry = Entry(_name(row, name, str(row[address])), str(row[address]), row)
@@ -85,6 +86,10 @@ class ListMedia:
     def read(self, path: str) -> bytes:
         """A small file beside the list."""
         return self.home.read(path)
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is a folder of this name beside the list."""
+        return self.home.has_folder(path)
 
     def open(self, source: Source) -> AbstractContextManager[Path]:
         """The video of the row with the source's name."""
@@ -137,7 +142,11 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     schema, named = _schema(rows)
     rate = cfg.frame_rate or FRAME_RATE
     sources = tuple(_source(entry, schema, rate, media.url) for _, entry in sorted(entries.items()))
-    findings = finding("list", named, "{n} columns are no labels: their texts are all different, long or addresses")
+    findings = finding(
+        "list",
+        named,
+        "{n} (column is no label: it has|columns are no labels: they have) no name, too many texts, or URLs",
+    )
     lists = read_lists(media, cfg.splits)
     if lists is None and "split" in rows[0]:
         lists = {source.name: source.split for source in sources if source.split}
@@ -161,7 +170,7 @@ def _one(rows: list[Row], names: tuple[str, ...], url: str, needed: bool = True)
 
 def _name(row: Row, column: str, address: str) -> str:
     if column and row[column] is not None:
-        return str(row[column])
+        return plain(row[column])
     name = bare(address) if "://" in address else address
     if row.get("start") is not None:
         name += f"#{row['start']}-{row.get('end')}"
@@ -173,10 +182,10 @@ def _source(entry: Entry, schema: Mapping[str, Any], rate: float, url: str) -> S
     path = bare(entry.address) if "://" in entry.address else entry.address
     return Source(
         name=entry.name,
-        identity=str(row["identity"]) if row.get("identity") is not None else entry.name,
+        identity=plain(row.get("identity")) or entry.name,
         path=path,
         span=_span(entry, url),
-        split=_split(entry, url),
+        split=split_of(row.get("split"), f"{url}: {entry.name}"),
         labels={name: _label(row[name], kind) for name, kind in schema.items() if row.get(name) is not None},
         text=str(row.get("text") or ""),
         frame_rate=rate,
@@ -193,16 +202,6 @@ def _span(entry: Entry, url: str) -> Span | None:
     return start, end
 
 
-def _split(entry: Entry, url: str) -> Split | None:
-    cell = entry.row.get("split")
-    if cell is None:
-        return None
-    split = NAMES.get(str(cell).lower())
-    if split is None:
-        raise UsageError(f"{url}: {entry.name} is of split {cell}: choose from {', '.join(NAMES)}")
-    return split
-
-
 def _schema(rows: list[Row]) -> tuple[dict[str, Any], list[str]]:
     """Types of the columns that are labels, and the columns that look like none."""
     schema: dict[str, Any] = {}
@@ -210,6 +209,9 @@ def _schema(rows: list[Row]) -> tuple[dict[str, Any], list[str]]:
     for name in rows[0]:
         cells = [row[name] for row in rows if row.get(name) is not None]
         if name in _KNOWN or not cells:
+            continue
+        if not name.strip():  # the index of a table that pandas wrote
+            others.append("the one without a name")
             continue
         numbers = [value for cell in cells if (value := number(cell)) is not None]
         classes = sorted({_class(cell) for cell in cells})

@@ -12,11 +12,12 @@ from pipeline.storage import NotFound
 from preprocess.corpora.base import Listing, Media, Source
 from preprocess.corpora.findings import finding
 from preprocess.corpora.folder import is_video
-from preprocess.corpora.splits import Official, assign, read_lists
+from preprocess.corpora.splits import Official, assign, line_entry, read_lists
 
 TOP = "mvlrs_v1/"
 PARTS = ("main", "pretrain")
 READS_AT_ONCE = 16
+_DEPTH = 3  # <part>/<id>/<n>
 OFFICIAL = Official({"train": 45838, "val": 1082, "test": 1243})
 """Of the part main."""
 
@@ -31,22 +32,25 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UsageError(f"corpus.parts: LRS2 has no {unknown[0]}: choose from {', '.join(PARTS)}")
-    sources = tuple(sorted((source for part in parts for source in _videos(media, part)), key=lambda item: item.name))
+    found = [video for part in dict.fromkeys(parts) for video in _videos(media, part)]
+    sources = [Source(str(name), name.parts[1], file) for name, file in found if len(name.parts) == _DEPTH]
+    astray = [file for name, file in found if len(name.parts) != _DEPTH]
+    findings = finding("lrs2", astray, "{n} (video does|videos do) not lie in a folder <id> and (is|are) left out")
+    listing = Listing(tuple(sorted(sources, key=lambda source: source.name)), findings=tuple(findings), audio=True)
     lists = read_lists(media, cfg.splits, ("", TOP.rstrip("/")), _first_word)
     if lists is not None and "pretrain" in parts:
-        lists |= {source.name: "train" for source in sources if source.name.startswith("pretrain/")}
+        lists |= {source.name: "train" for source in listing.sources if source.name.startswith("pretrain/")}
     official = OFFICIAL if set(parts) == {"main"} else None
-    listing = assign("lrs2", Listing(sources, audio=True), lists, _keys, official)
-    return _with_texts(media, listing)
+    return _with_texts(media, assign("lrs2", listing, lists, _keys, official))
 
 
-def _videos(media: Media, part: str) -> list[Source]:
+def _videos(media: Media, part: str) -> list[tuple[PurePosixPath, str]]:
+    """Names and files of all videos of a part; a name is `<part>/<id>/<n>` where they lie as they should."""
     for top in (TOP, ""):
         files = [file for file in media.files(f"{top}{part}/") if is_video(file)]
         if files:
             break
-    names = ((file, PurePosixPath(file.removeprefix(top)).with_suffix("")) for file in files)
-    return [Source(str(name), name.parts[1], file) for file, name in names if len(name.parts) == 3]
+    return [(PurePosixPath(file.removeprefix(top)).with_suffix(""), file) for file in files]
 
 
 def _keys(source: Source) -> tuple[str, ...]:
@@ -55,7 +59,7 @@ def _keys(source: Source) -> tuple[str, ...]:
 
 
 def _first_word(entry: Any) -> Iterable[str]:
-    return str(entry).split()[:1]  # lines of test.txt end in a mark, NF or MV
+    return " ".join(line_entry(entry)).split()[:1]  # lines of test.txt end in a mark, NF or MV
 
 
 def _with_texts(media: Media, listing: Listing) -> Listing:
@@ -65,15 +69,15 @@ def _with_texts(media: Media, listing: Listing) -> Listing:
         replace(source, text=text) if text else source for source, text in zip(listing.sources, texts, strict=True)
     )
     missing = [source.name for source in sources if not source.text]
-    findings = finding("lrs2", missing, f"{{n}} of {len(sources):,} videos have no transcript")
+    findings = finding("lrs2", missing, f"{{n}} of {len(sources):,} videos (has|have) no transcript")
     return replace(listing, sources=sources, findings=(*listing.findings, *findings))
 
 
 def _text(media: Media, source: Source) -> str:
-    """The sentence after "Text:" in the first line of the transcript."""
+    """The sentence after "Text:" in the transcript; empty where there is none."""
     try:
         data = media.read(str(PurePosixPath(source.path).with_suffix(".txt")))
     except NotFound:
         return ""
-    first = next(iter(data.decode(errors="replace").splitlines()), "")
-    return first.removeprefix("Text:").strip()
+    lines = data.decode(errors="replace").splitlines()
+    return next((line.removeprefix("Text:").strip() for line in lines if line.startswith("Text:")), "")

@@ -28,16 +28,21 @@ def open_folder(path: str) -> Media:
     """The place at a path, file:// or s3:// URL.
 
     Raises:
-        UsageError: nothing is given, or the local folder does not exist.
+        UsageError: nothing is given, or it is no local folder.
+        MarlinError: it can't be looked at.
     """
     if not path:
         raise UsageError("corpus.path is empty: set it to the folder or s3:// prefix of the raw videos")
-    if path.startswith("s3://"):
+    scheme, separator, _ = path.partition("://")
+    if scheme == "s3" and separator:
         return BucketMedia(open_store(path))
+    if separator and scheme != "file":
+        raise UsageError(f"corpus.path: {scheme}:// can't be read: use a path, file:// or s3://")
     folder = Path(path.removeprefix("file://")).expanduser().absolute()
-    if not folder.is_dir():
-        raise UsageError(f"corpus.path: {folder} is not a folder: create it, or name the folder of the raw videos")
-    return LocalMedia(folder)
+    if _is_directory(folder):
+        return LocalMedia(folder)
+    what = "is a file: name" if folder.exists() else "is not a folder: create it, or name"
+    raise UsageError(f"corpus.path: {folder} {what} the folder of the raw videos")
 
 
 def is_folder(source: Source) -> bool:
@@ -84,10 +89,14 @@ class LocalMedia:
         file = self.folder / path
         try:
             return file.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFound(f"{file}: no such file") from None
         except OSError as error:
             raise os_error(file, error) from None
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is a folder of this name, be it empty."""
+        return _is_directory(self.folder / path)
 
     @contextmanager
     def open(self, source: Source) -> Iterator[Path]:
@@ -134,6 +143,10 @@ class BucketMedia:
     def read(self, path: str) -> bytes:
         """A small object."""
         return self.store.read(path)
+
+    def has_folder(self, path: str) -> bool:
+        """Whether any object lies below this name."""
+        return any(True for _ in self.store.list(f"{path.strip('/')}/" if path.strip("/") else ""))
 
     @contextmanager
     def open(self, source: Source) -> Iterator[Path]:
@@ -186,6 +199,13 @@ def probe_ranges(read: Callable[[int, int], bytes], size: int) -> VideoInfo:
     """
     with io.BufferedReader(_RangeReader(read, size), 1 << 18) as stream:
         return probe(stream)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise os_error(path, error) from None
 
 
 def _warn(error: OSError) -> None:

@@ -1,20 +1,25 @@
 """CMU-MOSEI: segments of YouTube videos with a sentiment and six emotions, cut already or named by their times."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
 from preprocess.corpora.base import Listing, Media, Source, Split
-from preprocess.corpora.documents import Row, column, number, read_named, read_table
-from preprocess.corpora.findings import finding
+from preprocess.corpora.documents import Row, column, number, plain, read_named, read_table
+from preprocess.corpora.findings import finding, other_case
 from preprocess.corpora.folder import is_video
-from preprocess.corpora.splits import NAMES, Official, assign, by_name, line_entry, read_lists
+from preprocess.corpora.splits import Official, assign, by_name, line_entry, read_lists, split_of
 from preprocess.decode.video import Span
 
+KIND = "mosei"
 LABELS = "labels.csv"
+SENTIMENT, EMOTION = (-3, 3), (0, 3)
+"""Lowest and highest of the labels."""
+
 OFFICIAL = Official({"train": 16726, "val": 1871, "test": 4662})
 EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "happy": ("happy", "happiness"),
@@ -33,6 +38,31 @@ _FOLDS: Mapping[str, Split] = {
 }
 
 
+@dataclass(frozen=True)
+class Table:
+    """The label table.
+
+    Attributes:
+        path: where the configuration says it is.
+        columns: its columns by what they mean.
+        segments: its rows by the names of their segments, `<video>_<clip>`.
+        others: its columns that mean nothing here.
+    """
+
+    path: str
+    columns: Mapping[str, str]
+    segments: Mapping[str, Row]
+    others: Collection[str]
+
+    def cell(self, segment: str, what: str) -> Any:
+        """What it says of a segment; None where it says nothing."""
+        return self.segments[segment][self.columns[what]] if what in self.columns else None
+
+    def video(self, segment: str) -> str:
+        """The YouTube video that a segment is of."""
+        return plain(self.cell(segment, "video"))
+
+
 def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     """One source for each row of the label table whose video is there; a YouTube video is an identity.
 
@@ -40,38 +70,24 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     `<video>.mp4`. Segments are never merged, also where they follow each other. Splits: lists of videos or segments,
     the SDK's `cmu_mosei_std_folds.py`, or the table's column `mode` or `split`.
     """
-    path = cfg.annotations or LABELS
-    rows = read_table(media, path, "corpus.annotations")
-    columns = _columns(rows, path)
-    files = {str(PurePosixPath(file).with_suffix("")): file for file in media.files() if is_video(file)}
-    stems = {key: file for path, file in files.items() for key in _keys_of_file(path)}
-    sources: dict[str, Source] = {}
-    missing, used = [], set()
-    for row in rows:
-        name = _name(row, columns)
-        if name in sources or name in missing:
-            raise UsageError(f"{path} has two rows of segment {name}: average what several annotators said into one")
-        file, span = _place(row, columns, stems, path)
-        if file is None:
-            missing.append(name)
-            continue
-        used.add(file)
-        split = NAMES.get(str(row[columns["split"]]).lower()) if "split" in columns else None
-        text = str(row[columns["text"]] or "") if "text" in columns else ""
-        sources[name] = Source(name, str(row[columns["video"]]), file, span, split, _labels(row, columns), text)
-    findings = [
-        *finding("mosei", missing, f"{{n}} of {len(rows):,} labelled segments have no video"),
-        *finding("mosei", set(files.values()) - used, "{n} videos have no label and are left out"),
-    ]
-    listing = Listing(tuple(source for _, source in sorted(sources.items())), _schema(columns), tuple(findings))
+    table = _read_table(media, cfg.annotations or LABELS)
+    files = [file for file in media.files() if is_video(file)]
+    by_key: dict[str, str] = {}
+    for file in files:
+        for key in _keys(file):
+            by_key.setdefault(key, file)
+    places = {segment: _place(table, segment, by_key) for segment in sorted(table.segments)}
+    sources = [_source(table, segment, file, span) for segment, (file, span) in places.items() if file is not None]
+    findings = [*_file_findings(table, files, sources), *_label_findings(table)]
+    listing = Listing(tuple(sources), _schema(table.columns), tuple(findings))
     lists = _lists(media, cfg.splits)
-    if lists is None and "split" in columns:
-        lists = {source.name: source.split for source in listing.sources if source.split}
-    return assign("mosei", listing, lists, lambda source: (source.name, source.identity), OFFICIAL)
+    if lists is None:
+        lists = {source.name: source.split for source in sources if source.split} or None
+    return assign(KIND, listing, lists, lambda source: (source.name, source.identity), OFFICIAL)
 
 
-def _columns(rows: list[Row], path: str) -> dict[str, str]:
-    """Names of the table's columns by what they mean."""
+def _read_table(media: Media, path: str) -> Table:
+    rows = read_table(media, path, "corpus.annotations")
     known = {
         "video": ("video_id", "video", "file"),
         "clip": ("clip_id", "clip", "segment", "index"),
@@ -82,53 +98,110 @@ def _columns(rows: list[Row], path: str) -> dict[str, str]:
         "sentiment": ("sentiment", "label"),
         **EMOTIONS,
     }
-    found = {what: name for what, names in known.items() if (name := column(rows, *names))}
-    if "video" not in found or "clip" not in found:
+    columns = {what: name for what, names in known.items() if (name := column(rows, *names))}
+    if "video" not in columns or "clip" not in columns:
         raise UsageError(f"{path} needs the columns video_id and clip_id, it has {', '.join(rows[0])}")
-    return found
+    segments: dict[str, Row] = {}
+    for row in rows:
+        video, clip = (plain(row[columns[what]]) for what in ("video", "clip"))
+        if not video or not clip:
+            where = f"segment {clip}" if clip else f"a segment of {video}" if video else "a row"
+            raise UsageError(f"{path}: {where} has no {columns['clip' if video else 'video']}: mend it")
+        name = f"{video}_{clip}"
+        if segments.setdefault(name, row) is not row:
+            raise UsageError(f"{path} has two rows of segment {name}: average what several annotators said into one")
+    return Table(path, columns, segments, rows[0].keys() - columns.values())
 
 
-def _keys_of_file(path: str) -> tuple[str, ...]:
+def _keys(file: str) -> tuple[str, ...]:
     """Names that a file may be looked up by: `<video>_<clip>` or `<video>`, and `<folder>/<name>` as a segment."""
-    parts = PurePosixPath(path).parts
+    parts = PurePosixPath(file).with_suffix("").parts
     return (parts[-1], "_".join(parts[-2:])) if len(parts) > 1 else (parts[-1],)
 
 
-def _name(row: Row, columns: Mapping[str, str]) -> str:
-    clip = row[columns["clip"]]
-    whole = isinstance(clip, float) and clip.is_integer()  # a column of integers that pandas made floats
-    return f"{row[columns['video']]}_{int(clip) if whole else clip}"
-
-
-def _place(row: Row, columns: Mapping[str, str], stems: Mapping[str, str], path: str) -> tuple[str | None, Span | None]:
+def _place(table: Table, segment: str, by_key: Mapping[str, str]) -> tuple[str | None, Span | None]:
     """File and seconds of a segment; a file of its own is preferred."""
-    name = _name(row, columns)
-    own = stems.get(name)
-    if own or "start" not in columns or "end" not in columns:
+    own = by_key.get(segment)
+    if own or "start" not in table.columns or "end" not in table.columns:
         return own, None
-    start, end = number(row[columns["start"]]), number(row[columns["end"]])
+    start, end = (number(table.cell(segment, what)) for what in ("start", "end"))
     if start is None or end is None or end <= max(start, 0.0):
-        raise UsageError(f"{path}: segment {name} needs a start and a later end in seconds")
-    return stems.get(str(row[columns["video"]])), (max(start, 0.0), end)
+        raise UsageError(f"{table.path}: segment {segment} needs a start and a later end in seconds")
+    return by_key.get(table.video(segment)), (max(start, 0.0), end)
 
 
-def _labels(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    sentiment = number(row[columns["sentiment"]]) if "sentiment" in columns else None
-    emotions = [number(row[columns[name]]) for name in EMOTIONS if name in columns]
+def _source(table: Table, segment: str, file: str, span: Span | None) -> Source:
+    return Source(
+        name=segment,
+        identity=table.video(segment),
+        path=file,
+        span=span,
+        split=split_of(table.cell(segment, "split"), f"{table.path}: segment {segment}"),
+        labels=_labels(table, segment),
+        text=str(table.cell(segment, "text") or ""),
+    )
+
+
+def _labels(table: Table, segment: str) -> dict[str, Any]:
+    """The labels of a segment that are whole and in their range."""
     labels: dict[str, Any] = {}
-    if sentiment is not None:
+    if (sentiment := _within(table.cell(segment, "sentiment"), SENTIMENT)) is not None:
         labels["sentiment"] = sentiment
+    emotions = [_within(table.cell(segment, name), EMOTION) for name in EMOTIONS if name in table.columns]
     if emotions and None not in emotions:
         labels["emotion"] = emotions
     return labels
 
 
+def _within(cell: Any, borders: tuple[int, int]) -> float | None:
+    value = number(cell)
+    return value if value is not None and borders[0] <= value <= borders[1] else None
+
+
+def _file_findings(table: Table, files: list[str], sources: list[Source]) -> list[str]:
+    """Segments without a video, videos without a segment, and videos that another one of the same name stands for.
+
+    A whole video of which each segment is a file of its own fits well.
+    """
+    there, used = {source.name for source in sources}, {source.path for source in sources}
+    taken = there | {source.identity for source in sources if source.span}
+    known = table.segments.keys() | {table.video(segment) for segment in table.segments}
+    unused = {file: set(_keys(file)) for file in files if file not in used}
+    again = [file for file, keys in unused.items() if keys & taken]
+    strangers = {file: keys for file, keys in unused.items() if not keys & known}
+    missing = table.segments.keys() - there
+    wanted = missing | {table.video(segment) for segment in missing}
+    alike = other_case(wanted, (key for keys in strangers.values() for key in keys))
+    return [
+        *finding(KIND, missing, f"{{n}} of {len(table.segments):,} labelled segments (has|have) no video"),
+        *finding(KIND, alike, "{n} (name differs|names differ) from a video's in upper and lower case alone"),
+        *finding(KIND, again, "{n} (video has|videos have) the name of another one and (is|are) left out"),
+        *finding(KIND, strangers, "{n} (video has|videos have) no label and (is|are) left out"),
+    ]
+
+
+def _label_findings(table: Table) -> list[str]:
+    """Columns that are missing or not known, and labels that are there and do not fit."""
+    parts = {"sentiment": ("sentiment",), "emotion": tuple(EMOTIONS)}
+    lacking = [part for names in parts.values() for part in names if part not in table.columns]
+    lines = [
+        *finding(KIND, lacking, f"{table.path} has no column for {{n}} of {1 + len(EMOTIONS)} labels"),
+        *finding(KIND, table.others, f"{{n}} (column|columns) of {table.path} (is|are) not known and left out"),
+    ]
+    for label, (low, high) in {"sentiment": SENTIMENT, "emotion": EMOTION}.items():
+        said = [one for one in table.segments if any(table.cell(one, part) is not None for part in parts[label])]
+        wrong = [segment for segment in said if label not in _labels(table, segment)]
+        what = f"no {label} label: not all a number from {low} to {high}"
+        lines += finding(KIND, wrong, f"{{n}} of {len(table.segments):,} labelled segments (has|have) {what}")
+    return lines
+
+
 def _schema(columns: Mapping[str, str]) -> dict[str, Any]:
     schema: dict[str, Any] = {}
     if "sentiment" in columns:
-        schema["sentiment"] = {"type": "real", "range": [-3, 3]}
+        schema["sentiment"] = {"type": "real", "range": [*SENTIMENT]}
     if names := [name for name in EMOTIONS if name in columns]:
-        schema["emotion"] = {"type": "real", "range": [0, 3], "names": names}
+        schema["emotion"] = {"type": "real", "range": [*EMOTION], "names": names}
     return schema
 
 

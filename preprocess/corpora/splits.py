@@ -3,13 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.storage import NotFound
+from pipeline.text import plural
 from preprocess.corpora.base import Listing, Media, Source, Split
-from preprocess.corpora.documents import parse_json, read_document, read_json, text_lines
-from preprocess.corpora.findings import finding
+from preprocess.corpora.documents import is_folder_named, parse_json, read_document, read_json, shown, text_lines
+from preprocess.corpora.findings import finding, named_once, other_case
 
 NAMES: Mapping[str, Split] = {
     "train": "train",
@@ -36,6 +38,20 @@ class Official:
     about: bool = False
 
 
+def split_of(cell: Any, where: str) -> Split | None:
+    """The split that a cell of a table names, None where it is empty.
+
+    Raises:
+        UsageError: it is none; `where` names the row.
+    """
+    if cell is None:
+        return None
+    split = NAMES.get(str(cell).lower())
+    if split is None:
+        raise UsageError(f"{where} is of split {cell}: choose from {', '.join(NAMES)}")
+    return split
+
+
 def line_entry(entry: Any) -> Iterable[str]:
     """A line of a list as it is."""
     return (str(entry),)
@@ -56,17 +72,18 @@ def read_lists(
     Raises:
         UsageError: there are no lists at `where`, or a name is in two of them.
     """
-    if where.endswith(".json"):
-        content = read_json(media, where, "corpus.splits")
-        if not isinstance(content, dict) or not content.keys() <= NAMES.keys():
-            raise UsageError(f"corpus.splits: {where} should hold the lists train, val and test, and nothing else")
-        return by_name({NAMES[name]: listed for name, listed in content.items()}, entries, where)
+    if where.endswith(".json") and not is_folder_named(media, where):
+        return by_name(_one_file(media, where), entries, where)
     for folder in [where] if where else usual:
         found = _folder_lists(media, folder)
         if found:
             return by_name(found, entries, folder or media.url)
     if where:
-        raise UsageError(f"corpus.splits: no train, val or test list (.txt, .json) in {where} of {media.url}")
+        what = "holds no train, val or test list" if is_folder_named(media, where) else "is no folder of lists"
+        raise UsageError(
+            f"corpus.splits: {shown(media, where)} {what}: give a folder with train, val, test (.txt or .json), "
+            "or one .json file of them"
+        )
     return None
 
 
@@ -74,11 +91,15 @@ def by_name(lists: Mapping[Split, Iterable[Any]], entries: Entries, where: str) 
     """The split of each name of some lists.
 
     Raises:
-        UsageError: a name is in two of them.
+        UsageError: all are empty, an entry is no name, or a name is in two of them.
     """
+    if not any(lists.values()):
+        raise UsageError(f"corpus.splits: the lists of {where} are empty: fill them, or remove them")
     splits: dict[str, Split] = {}
     for split, listed in lists.items():
         for entry in listed:
+            if not isinstance(entry, str | int | list):
+                raise UsageError(f"corpus.splits: {where} lists {entry!r}, which names no video: mend it")
             for name in entries(entry):
                 if splits.setdefault(name, split) != split:
                     raise UsageError(
@@ -94,7 +115,9 @@ def assign(
     keys: Callable[[Source], Iterable[str]],
     official: Official | None = None,
 ) -> Listing:
-    """Puts sources into the splits of lists; what is in no list is left out. Says what does not fit.
+    """Puts sources into the splits of lists; what is in no list, or has the name of another, is left out.
+
+    What does not fit is added to the findings.
 
     Args:
         kind: of the corpus, for the findings.
@@ -103,11 +126,10 @@ def assign(
         keys: the names that a source may be listed under; the first that is counts.
         official: sizes to compare with.
     """
-    findings: list[str] = []
-    sources = listing.sources
+    sources, findings = named_once(kind, listing.sources)
     if lists is not None:
-        sources, findings = _assigned(kind, sources, lists, keys)
-        findings += _shared_people(kind, sources)
+        sources, lines = _assigned(kind, sources, lists, keys)
+        findings += lines + _shared_people(kind, sources)
     if official:
         findings += _sizes(kind, sources, official, lists is not None)
     return replace(listing, sources=sources, findings=(*listing.findings, *findings))
@@ -124,18 +146,21 @@ def _assigned(
         if names:
             kept.append(replace(source, split=lists[names[0]]))
         else:
-            unlisted.append(source.name)
+            unlisted.append(source)
     sizes = Counter(lists.values())
+    missing = {split: [name for name, at in lists.items() if at == split and name not in used] for split in ORDER}
     findings = [
         line
-        for split in ORDER
-        for line in finding(
-            kind,
-            [name for name, place in lists.items() if place == split and name not in used],
-            f"{{n}} of {sizes[split]:,} listed {split} entries are not in the corpus",
-        )
+        for split, names in missing.items()
+        for line in finding(kind, names, f"{{n}} of {sizes[split]:,} listed {split} entries (is|are) not in the corpus")
     ]
-    findings += finding(kind, unlisted, f"{{n}} of {len(sources):,} videos are in no split list and left out")
+    alike = other_case(chain.from_iterable(missing.values()), (name for source in unlisted for name in keys(source)))
+    findings += finding(kind, alike, "{n} of them (differs|differ) from a video in upper and lower case alone")
+    findings += finding(
+        kind,
+        (source.name for source in unlisted),
+        f"{{n}} of {len(sources):,} videos (is|are) in no split list and left out",
+    )
     return tuple(kept), findings
 
 
@@ -144,20 +169,31 @@ def _shared_people(kind: str, sources: Iterable[Source]) -> list[str]:
     for source in sources:
         places[source.identity].add(source.split or "")
     shared = [identity for identity, splits in places.items() if len(splits) > 1]
-    return finding(kind, shared, "{n} identities are in more than one split, as the lists say")
+    return finding(kind, shared, "{n} (identity is|identities are) in more than one split, as the lists say")
 
 
 def _sizes(kind: str, sources: Sequence[Source], official: Official, listed: bool) -> list[str]:
     about = "about " if official.about else ""
     if not listed:
         total = official.total or sum(official.splits.values())
-        return [] if len(sources) == total else [f"{kind}: {len(sources):,} videos, the official corpus has {total:,}"]
+        found = plural(len(sources), "video")
+        return [] if len(sources) == total else [f"{kind}: {found}, the official corpus has {total:,}"]
     counts = Counter(source.split for source in sources)
     return [
-        f"{kind}: {counts[split]:,} {split} videos, the official split has {about}{size:,}"
+        f"{kind}: {plural(counts[split], f'{split} video')}, the official split has {about}{size:,}"
         for split, size in official.splits.items()
         if counts[split] != size
     ]
+
+
+def _one_file(media: Media, path: str) -> dict[Split, list[Any]]:
+    content = read_json(media, path, "corpus.splits")
+    if not isinstance(content, dict) or not content.keys() <= NAMES.keys():
+        raise UsageError(f"corpus.splits: {path} should hold the lists train, val and test, and nothing else")
+    found: dict[Split, list[Any]] = {}
+    for name, listed in content.items():
+        _put(found, NAMES[name], _checked_list(listed, f"{name} of {path}"), path)
+    return found
 
 
 def _folder_lists(media: Media, folder: str) -> dict[Split, list[Any]]:
@@ -166,17 +202,21 @@ def _folder_lists(media: Media, folder: str) -> dict[Split, list[Any]]:
         for suffix in (".txt", ".json"):
             path = f"{folder.rstrip('/')}/{name}{suffix}" if folder else name + suffix
             try:
-                data = read_document(media, path)
+                data = read_document(media, path, "corpus.splits")
             except NotFound:
                 continue
-            if split in found:
-                raise UsageError(f"corpus.splits: {folder or media.url} has two {split} lists: keep one")
-            found[split] = text_lines(data, path) if suffix == ".txt" else _json_entries(data, path)
+            entries = text_lines(data, path) if suffix == ".txt" else _checked_list(parse_json(data, path), path)
+            _put(found, split, entries, folder or media.url)
     return found
 
 
-def _json_entries(data: bytes, path: str) -> list[Any]:
-    entries = parse_json(data, path)
+def _put(found: dict[Split, list[Any]], split: Split, entries: list[Any], where: str) -> None:
+    if split in found:
+        raise UsageError(f"corpus.splits: {where} has two {split} lists: keep one")
+    found[split] = entries
+
+
+def _checked_list(entries: object, where: str) -> list[Any]:
     if not isinstance(entries, list):
-        raise UsageError(f"corpus.splits: {path} should hold a list")
+        raise UsageError(f"corpus.splits: {where} should hold a list")
     return entries

@@ -7,7 +7,8 @@ import pytest
 from corpora import put
 
 from pipeline.config.schema import CorpusConfig
-from pipeline.errors import UsageError
+from pipeline.errors import MarlinError
+from pipeline.storage import open_store
 from preprocess.corpora import Source, list_corpus, open_media
 from preprocess.quarantine import BadSource
 
@@ -44,9 +45,19 @@ def test_names_that_are_no_text_are_left_out(tmp_path: Path, caplog: pytest.LogC
     assert "UTF-8" in caplog.text
 
 
-@pytest.mark.parametrize("path", ["", "/nowhere/at/all"])
-def test_a_missing_folder_is_named(path: str) -> None:
-    with pytest.raises(UsageError, match=r"corpus\.path"):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", r"corpus\.path is empty: set it"),
+        ("/nowhere/at/all", r"corpus\.path: /nowhere/at/all is not a folder: create it"),
+        (__file__, r"corpus\.path: .*test_corpus_folder\.py is a file: name the folder"),
+        (f"{__file__}/below", r"corpus\.path: .*/below is not a folder: create it"),
+        ("gs://bucket/raw", r"corpus\.path: gs:// can't be read: use a path"),
+        (f"/{'x' * 300}", "the name is too long"),
+    ],
+)
+def test_a_missing_folder_is_named(path: str, message: str) -> None:
+    with pytest.raises(MarlinError, match=message):
         _names(path)
 
 
@@ -70,7 +81,7 @@ def test_folders_of_frames_stand_beside_videos(tmp_path: Path) -> None:
     }
     assert sources["a"].frame_rate == 30
     assert listing.findings == (
-        "folder: 1 folders hold images, but not the numbered frames of one video: left out, as photos/",
+        "folder: 1 folder holds images, but not the numbered frames of one video: left out, as photos/",
     )
 
 
@@ -82,3 +93,35 @@ def test_a_folder_that_is_itself_a_video_of_frames(tmp_path: Path) -> None:
     assert (source.name, media.probe(source).seconds) == ("walk", 2 / 25)
     with media.open(source) as folder:
         assert sorted(path.name for path in folder.iterdir()) == ["1.jpg", "2.jpg"]
+
+
+def test_a_video_and_frames_of_one_name_in_a_bucket_are_two(s3_url: str) -> None:
+    store = open_store(s3_url)
+    for key in ("a.mp4", "a.mp4/1.jpg", "a.mp4/2.jpg"):
+        store.write(key, key.encode())
+    listing = list_corpus(CorpusConfig(path=s3_url))
+    assert [(source.name, source.identity, source.path) for source in listing.sources] == [
+        ("a.mp4", "a", "a.mp4"),
+        ("a.mp4/", "a", "a.mp4/"),
+    ]
+    media = open_media("folder", s3_url)
+    video, frames = listing.sources
+    with media.open(video) as file, media.open(frames) as folder:
+        assert file.read_bytes() == b"a.mp4"
+        assert sorted(path.name for path in folder.iterdir()) == ["1.jpg", "2.jpg"]
+    store.delete("a.mp4")
+    assert [source.name for source in list_corpus(CorpusConfig(path=s3_url)).sources] == ["a.mp4/"]
+
+
+def test_a_name_is_given_once(tmp_path: Path) -> None:
+    for name in ("walk/1.jpg", "walk/2.jpg", "walk/walk/1.jpg", "walk/walk/2.jpg"):
+        put(tmp_path / name)
+    listing = list_corpus(CorpusConfig(path=str(tmp_path / "walk")))
+    assert [(source.name, source.path) for source in listing.sources] == [("walk", "./")]
+    assert listing.findings == ("folder: 1 video has the name of another one and is left out, as walk/ (beside ./)",)
+
+
+def test_findings_are_one_line_whatever_the_names(tmp_path: Path) -> None:
+    put(tmp_path / "two\nlines (a|b) {n}/1.jpg")
+    [finding] = list_corpus(CorpusConfig(path=str(tmp_path))).findings
+    assert finding.endswith(r"left out, as two\nlines (a|b) {n}/")

@@ -73,7 +73,7 @@ def test_columns_become_labels(put_table: Any, suffix: str, tmp_path: Path) -> N
         "mood": {"type": "class", "names": ["glad", "sad"]},
         "f": {"type": "class", "names": ["0", "1"]},
     }
-    assert listing.findings == ("list: 1 of 3 videos are in no split list and left out, as three",)
+    assert listing.findings == ("list: 1 of 3 videos is in no split list and left out, as three",)
     json.dumps([source.labels for source in listing.sources])
 
 
@@ -89,7 +89,9 @@ def test_names_identities_and_times(tmp_path: Path) -> None:
     [
         ("id,age\nx,1\n", r"should have one column url or path or video, it has id, age"),
         ("url,path\nx,y\n", "should have one column url or path or video"),
-        ("path\n", "has no rows"),
+        ("path\n", r"list\.csv in .* has no rows"),
+        ("", r"corpus\.path: list\.csv in .* is empty: write it again"),
+        ("path\na\0.mp4\n", "is not UTF-8 text but binary"),
         ("path,a\nx.mp4,1,2\n", "line 2 has more cells"),
         ("path,a,a\nx.mp4,1,2\n", "two columns of the same name"),
         ("path\nx.mp4\nx.mp4\n", r"row 3: x\.mp4 is there twice"),
@@ -111,7 +113,9 @@ def test_lists_that_do_not_fit_are_named(text: str, message: str, tmp_path: Path
         ("/nowhere/list.csv", "is not a folder"),
         ("here/gone.csv", "there is no gone.csv"),
         ("here/list.txt", "is no table"),
-        ("here/list.parquet", "is no Parquet file"),
+        ("here/list.parquet", r"is no Parquet file \(Parquet magic bytes not found"),
+        ("here", r"corpus\.path: .* is a folder, a file is needed: name another"),
+        ("here/list.txt/list.csv", r"corpus\.path: .*list\.txt is a file: name the folder"),
         (f"https://host/list.csv?{SIGNATURE}", "download it first"),
     ],
 )
@@ -250,6 +254,23 @@ def test_a_row_that_is_gone_is_a_bad_source(tmp_path: Path) -> None:
         media.open(Source("ftp://b/c.mp4", "", ""))
     with pytest.raises(BadSource, match="gone"), media.open(Source("a.mp4", "", "")):
         pass
+
+
+def test_what_pandas_writes_is_read(tmp_path: Path) -> None:
+    rows = [{"": 0, "path": "a.mp4", "age": 3}, {"": 1, "path": "b.mp4", "age": 5}]
+    listing = listed(put_csv(tmp_path / "l.csv", rows))
+    assert listing.labels == {"age": {"type": "real", "range": [3.0, 5.0]}}
+    assert listing.findings == (
+        "list: 1 column is no label: it has no name, too many texts, or URLs, as the one without a name",
+    )
+    table = [{"path": "a.mp4", "id": 7.0, "identity": 3.0}, {"path": "b.mp4", "id": None, "identity": None}]
+    listing = listed(put_parquet(tmp_path / "l.parquet", table))
+    assert [(source.name, source.identity) for source in listing.sources] == [("7", "3"), ("b.mp4", "b.mp4")]
+
+
+def test_rows_are_counted_as_the_table_has_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"l\.json, row 2 has no path"):
+        listed(put(tmp_path / "l.json", '[{"path": "a.mp4"}, {"path": ""}]'))
 
 
 def test_integers_of_a_parquet_table_stay_whole(tmp_path: Path) -> None:
