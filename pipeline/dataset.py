@@ -18,6 +18,21 @@ REMAKE = "run `marlin dataset verify --repair`, then `marlin preprocess`"
 _PARALLEL_READS = 16
 
 
+class Damaged(MarlinError):
+    """An object of a dataset is not what was committed.
+
+    Attributes:
+        what: what is wrong with which object, without the fix.
+    """
+
+    def __init__(self, what: str, fix: str = REMAKE) -> None:
+        super().__init__(f"{what}: {fix}")
+        self.what, self._fix = what, fix
+
+    def __reduce__(self) -> tuple[type["Damaged"], tuple[str, str]]:
+        return Damaged, (self.what, self._fix)
+
+
 class Parts(Mapping[str, tuple[int, int]]):
     """(offset, length) in the shard of each part of a sample, by name.
 
@@ -117,8 +132,8 @@ def load_dataset(store: Store) -> Dataset:
     """Read and check the index of the dataset in `store`.
 
     Raises:
-        MarlinError: there is no finished dataset, its schema is not ours, or a file of its index is not the one
-            committed.
+        Damaged: a file of its index is not the one committed.
+        MarlinError: there is no finished dataset, or its schema is not ours.
     """
     data = read_info(store)
     where = f"{store.url}/dataset.json"
@@ -164,13 +179,12 @@ def read_committed(store: Store, entry: FileEntry, lister: str = "dataset.json")
 
     Raises:
         NotFound: it is gone.
-        MarlinError: it is not what was committed.
+        Damaged: it is not what was committed.
     """
     data = store.read(entry.name)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise MarlinError(
-            f"{store.url}/{entry.name} is not the file that {lister} lists (sha256 differs): restore it, or {REMAKE}"
-        )
+        what = f"{store.url}/{entry.name} is not the file that {lister} lists (sha256 differs)"
+        raise Damaged(what, f"restore it, or {REMAKE}")
     return data
 
 
@@ -178,7 +192,8 @@ def read_exclusions(store: Store, info: Mapping[str, Any]) -> list[Mapping[str, 
     """The samples to leave out: `key`, `reason`, and the `kept` one that is used in their place.
 
     Raises:
-        MarlinError: the list that dataset.json names is gone or damaged.
+        NotFound: the list that dataset.json names is gone.
+        Damaged: it is not what was committed.
     """
     if not info.get("exclusions"):
         return []
@@ -188,20 +203,21 @@ def read_exclusions(store: Store, info: Mapping[str, Any]) -> list[Mapping[str, 
     try:
         return [{name: str(raw[name]) for name in ("key", "reason", "kept")} for raw in content["excluded"]]
     except (KeyError, TypeError) as error:
-        raise MarlinError(f"{where}: an entry is incomplete ({error}): {REMAKE}") from None
+        raise Damaged(f"{where}: an entry is incomplete ({error})") from None
 
 
 def parse(data: bytes, where: str) -> Mapping[str, Any]:
     """The content of an object of a dataset's index.
 
     Raises:
-        MarlinError: no JSON, or of another schema version.
+        Damaged: no JSON.
+        MarlinError: of another schema version.
     """
     try:
         content: dict[str, Any] = json.loads(data)
         schema = content.get("schema")
     except (ValueError, AttributeError):
-        raise MarlinError(f"{where} is damaged: {REMAKE}") from None
+        raise Damaged(f"{where} is damaged") from None
     if schema != SCHEMA:
         raise MarlinError(f"{where} has schema {schema!r}, this version reads {SCHEMA}: use the version that wrote it")
     return content
@@ -211,12 +227,12 @@ def file_entries(content: Mapping[str, Any], field: str, where: str) -> list[Fil
     """A list of committed files out of a manifest.
 
     Raises:
-        MarlinError: it is missing or damaged.
+        Damaged: it is missing or damaged.
     """
     try:
         return [FileEntry.from_dict(entry) for entry in content[field]]
     except (KeyError, TypeError, AttributeError):
-        raise MarlinError(f"{where} has no list of {field}: {REMAKE}") from None
+        raise Damaged(f"{where} has no list of {field}") from None
 
 
 @dataclass(frozen=True)
@@ -233,7 +249,8 @@ def parse_unit(data: bytes, where: str) -> UnitIndex:
     """Reads a unit manifest.
 
     Raises:
-        MarlinError: it is damaged or incomplete.
+        Damaged: it is incomplete or no JSON.
+        MarlinError: it is of another schema version.
     """
     content = parse(data, where)
     shards = file_entries(content, "shards", where)
@@ -242,7 +259,7 @@ def parse_unit(data: bytes, where: str) -> UnitIndex:
         samples = [_sample(raw, content["unit"], shards, rows) for raw in content["samples"]]
         sources = [SourceRecord(raw["source"], raw["identity"], raw["labels"]) for raw in content["sources"]]
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise MarlinError(f"{where}: a sample or source is incomplete ({error}): {REMAKE}") from None
+        raise Damaged(f"{where}: a sample or source is incomplete ({error})") from None
     head = {name: value for name, value in content.items() if name != "samples"}
     return UnitIndex(head, shards, samples, sources)
 

@@ -101,25 +101,42 @@ def dataset_verify(args: Namespace) -> None:
 
     cfg = _config(args)
     report = verify(dataset_store(cfg), deep=args.deep)
-    _say("\n".join(report.lines(most=args.most)))
+    if text := report.text(most=args.most):
+        _say(text)
     if not report.problems:
         return
     count = f"{report.url}: {plural(len(report.problems), 'problem')}"
     again = f"`marlin preprocess -c {_again(args)}`"
+    if not report.repairable():
+        raise MarlinError(f"{count} that --repair can't mend: do what is said above")
     if not args.repair:
         raise MarlinError(f"{count}; to mend, `marlin dataset verify --repair -c {_again(args)}`, then {again}")
-    _say_repaired(repair(cfg, report), again)
+    done = repair(cfg, report)
+    if done.dropped:
+        _say(f"dropped {plural(len(done.dropped), 'unit')}: {again} makes {_it(done)} again")
+    elif done.dataset:
+        _say(f"dataset.json is {done.dataset}" + f": {again} puts it anew" * (done.dataset == "removed"))
+    _refuse_kept(done)
 
 
 def dataset_retry(args: Namespace) -> None:
     """Quarantined sources are tried again by the next `marlin preprocess`."""
     from preprocess.inspect.repair import retry
 
-    _say_repaired(retry(_config(args), args.reason), f"`marlin preprocess -c {_again(args)}`")
+    done = retry(_config(args), args.reason)
+    if done.dropped:
+        units, sources = plural(len(done.dropped), "unit"), plural(len(done.sources), "quarantined source")
+        _say(f"dropped {units} with {sources}: `marlin preprocess -c {_again(args)}` makes {_it(done)} again")
+    elif not done.kept:
+        _say(f"nothing to do: no source is quarantined as {' or '.join(args.reason)}")
+    _refuse_kept(done)
 
 
-def _say_repaired(done: "Repair", again: str) -> None:
-    _say(f"dropped {plural(len(done.dropped), 'unit')}: {again} makes them again")
+def _it(done: "Repair") -> str:
+    return "it" if len(done.dropped) == 1 else "them"
+
+
+def _refuse_kept(done: "Repair") -> None:
     if done.kept:
         raise MarlinError(f"{plural(len(done.kept), 'unit')} can't be made again, the first: {done.kept[0]}")
 
@@ -131,7 +148,7 @@ def dataset_stats(args: Namespace) -> None:
     from preprocess.inspect.stats import dataset_stats, stats_text
 
     stats = dataset_stats(dataset_store(_config(args)), measured=args.samples)
-    _say(json.dumps(stats, indent=1, sort_keys=True, ensure_ascii=False) if args.json else stats_text(stats))
+    _say(json.dumps(stats, indent=1, ensure_ascii=False) if args.json else stats_text(stats))
 
 
 def dataset_show(args: Namespace) -> None:

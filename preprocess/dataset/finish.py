@@ -110,7 +110,7 @@ class _Counted(NamedTuple):
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Sums over unit manifests."""
 
     entries: list[FileEntry] = field(default_factory=list)
@@ -158,14 +158,14 @@ class _Tally:
         }
 
 
-def _count(store: Store, keys: Sequence[str]) -> _Tally:
-    tally = _Tally()
+def _count(store: Store, keys: Sequence[str]) -> Tally:
+    tally = Tally()
     for key, manifest in read_manifests(store, keys):
         tally.add(key, manifest)
     return tally
 
 
-def _publish(store: Store, head: Mapping[str, Any], tally: _Tally, plan: Plan, before: Versioned | None) -> bytes:
+def _publish(store: Store, head: Mapping[str, Any], tally: Tally, plan: Plan, before: Versioned | None) -> bytes:
     wanted = head["config"].get("near_duplicates", True)
     excluded = find_exclusions(sample.entry for sample in tally.samples) if wanted else []
     exclusions = write_exclusions(store, excluded)
@@ -197,7 +197,7 @@ def by_reason(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(str(entry["reason"]) for entry in entries).items()))
 
 
-def _check_usable(cfg: Config, tally: _Tally) -> None:
+def _check_usable(cfg: Config, tally: Tally) -> None:
     bad = tally.bad
     total = len(tally.good) + len(bad)
     reasons = ", ".join(f"{reason} {count}" for reason, count in by_reason(bad.values()).items())

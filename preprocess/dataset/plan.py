@@ -1,12 +1,14 @@
 """The plan of a dataset: which units of work there are, and which sources were taken out. It only ever grows."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from pipeline.dataset import Damaged
 from pipeline.errors import MarlinError
 from pipeline.storage import NotFound, Store
-from pipeline.storage.manifest import parse_json, to_json
+from pipeline.storage.manifest import to_json
 from preprocess.corpora import Source
 from preprocess.dataset.labels import merged
 from preprocess.dataset.settings import check_same
@@ -14,6 +16,7 @@ from preprocess.decode.video import Span
 
 PLAN = "plan.json"
 SCHEMA = 2
+_RESTORE = "restore it from a copy, or start a new dataset under another corpus.name"
 
 
 @dataclass(frozen=True)
@@ -127,23 +130,30 @@ def read_plan(store: Store, settings: Mapping[str, Any] | None = None) -> Stored
 
     Raises:
         UsageError: it belongs to other settings.
-        MarlinError: it is damaged or of another schema version.
+        Damaged: it is no plan, or gone although units are there: what they hold and what was taken out stands in it.
+        MarlinError: it is of another schema version.
     """
+    where = f"{store.url}/{PLAN}"
     try:
         stored = store.read_versioned(PLAN)
     except NotFound:
+        if any(True for _ in store.list("units/")):
+            raise Damaged(f"{where} is gone, and units that were made from it are there", _RESTORE) from None
         return StoredPlan(Plan(), settings or {}, None)
-    where = f"{store.url}/{PLAN}"
-    content = parse_json(stored.data, where)
-    if content.get("schema") != SCHEMA:
-        raise MarlinError(f"{where} has schema {content.get('schema')}, this version reads {SCHEMA}")
+    try:
+        content = json.loads(stored.data)
+        schema = content.get("schema")
+    except (ValueError, AttributeError):
+        raise Damaged(f"{where} is damaged (no JSON)", _RESTORE) from None
+    if schema != SCHEMA:
+        raise MarlinError(f"{where} has schema {schema}, this version reads {SCHEMA}: use the version that wrote it")
     if settings is not None:
         check_same(content, settings, store.url)
     try:
         made_with = {name: content[name] for name in ("config", "models")}
         return StoredPlan(_parse(content), made_with, stored.version)
-    except (KeyError, TypeError, IndexError) as error:
-        raise MarlinError(f"{where} is damaged ({error}): restore it, or start a new dataset") from None
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise Damaged(f"{where} is damaged ({type(error).__name__}: {error})", _RESTORE) from None
 
 
 def write_plan(store: Store, plan: Plan, settings: Mapping[str, Any], version: str | None) -> None:

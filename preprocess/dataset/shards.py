@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.dataset import REMAKE
-from pipeline.errors import MarlinError
+from pipeline.dataset import Damaged
 from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry, sha256_file
 
@@ -56,14 +55,15 @@ def checked_shard(store: Store, entry: FileEntry, copy: Path) -> Path:
     """A committed shard as a local file: itself where the store is local, else fetched to `copy`.
 
     Raises:
-        MarlinError: it is gone, or not what was committed.
+        NotFound: it is gone.
+        Damaged: it is not what was committed.
     """
     path = store.local_path(entry.name)
     if path is None:
         store.fetch(entry.name, copy)
         path = copy
     if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
-        raise MarlinError(f"{store.url}/{entry.name} is not the file that was committed (sha256 differs): {REMAKE}")
+        raise Damaged(f"{store.url}/{entry.name} is not what was committed (sha256 differs)")
     return path
 
 

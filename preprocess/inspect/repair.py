@@ -1,11 +1,11 @@
 """Drops units that are damaged or hold quarantined sources: `marlin preprocess` makes exactly them again."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from pipeline.config.schema import Config
-from pipeline.dataset import parse
+from pipeline.dataset import Damaged, parse
 from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
@@ -14,16 +14,26 @@ from preprocess.dataset.finish import DATASET, manifest_keys, read_dataset, rewr
 from preprocess.dataset.manifests import read_manifest, read_manifests, revisions, unit_of
 from preprocess.dataset.plan import Plan, Unit, read_plan
 from preprocess.dataset.planning import at_home
-from preprocess.inspect.verify import Report
+from preprocess.inspect.records import DatasetInfo, record_problems
+from preprocess.inspect.report import Report
 from preprocess.quarantine import BadSource, Reason
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What was dropped, by unit, and what was not, with the reason."""
+    """What was done to units that are to be made again.
+
+    Attributes:
+        dropped: the units that are taken out.
+        kept: those that are not, each with the reason.
+        dataset: what became of dataset.json; empty where it did not change.
+        sources: the quarantined sources in units that are taken out.
+    """
 
     dropped: tuple[str, ...]
     kept: tuple[str, ...]
+    dataset: Literal["", "put anew", "removed"] = ""
+    sources: tuple[str, ...] = ()
 
 
 def repair(cfg: Config, report: Report) -> Repair:
@@ -33,10 +43,11 @@ def repair(cfg: Config, report: Report) -> Repair:
     can't be reached stays: what is left of it is all there is.
 
     Raises:
-        MarlinError: the plan is damaged, or the corpus can't be listed.
+        Damaged: plan.json is gone or damaged: nothing could be made again.
+        MarlinError: the corpus can't be listed.
     """
     bad = [unit_of(key) for key in report.units()]
-    return _drop(cfg, bad, dataset_too=not all(problem.unit for problem in report.problems))
+    return _drop(cfg, bad, dataset_too=any(problem.repairable and not problem.unit for problem in report.problems))
 
 
 def retry(cfg: Config, reasons: Collection[str]) -> Repair:
@@ -52,12 +63,12 @@ def retry(cfg: Config, reasons: Collection[str]) -> Repair:
         raise UsageError(f"--reason {unknown[0]}: no such reason; there are {', '.join(get_args(Reason))}")
     store = dataset_store(cfg)
     manifests = read_manifests(store, list(manifest_keys(store).values()))
-    found = [
-        unit_of(key)
+    quarantined = {
+        unit_of(key): {entry["source"] for entry in manifest["quarantined"] if entry["reason"] in reasons}
         for key, manifest in manifests
-        if any(entry["reason"] in reasons for entry in manifest["quarantined"])
-    ]
-    return _drop(cfg, found, dataset_too=False)
+    }
+    done = _drop(cfg, [name for name, sources in quarantined.items() if sources], dataset_too=False)
+    return replace(done, sources=tuple(sorted(set().union(*(quarantined[name] for name in done.dropped)))))
 
 
 def _drop(cfg: Config, bad: Sequence[str], *, dataset_too: bool) -> Repair:
@@ -68,25 +79,28 @@ def _drop(cfg: Config, bad: Sequence[str], *, dataset_too: bool) -> Repair:
     }
     lost = {name: _lost(store, units.get(name)) for name in bad}
     dropped = [name for name in bad if not lost[name]]
-    if dropped or dataset_too:
-        _republish(store, plan, dropped)
+    dataset = _republish(store, plan, dropped) if dropped or dataset_too else ""
     for name in dropped:
         for key in revisions(store, name):
             store.delete(key)
-    return Repair(tuple(dropped), tuple(f"{name}: {reason}" for name, reason in lost.items() if reason))
+    return Repair(tuple(dropped), tuple(f"{name}: {reason}" for name, reason in lost.items() if reason), dataset)
 
 
-def _republish(store: Store, plan: Plan, dropped: Sequence[str]) -> None:
+def _republish(store: Store, plan: Plan, dropped: Sequence[str]) -> Literal["", "put anew", "removed"]:
     before = read_dataset(store)
     if before is None:
-        return
+        return ""
     try:
-        listed = [unit_of(raw["name"]) for raw in parse(before.data, DATASET)["units"]]
-    except (MarlinError, KeyError, TypeError):
-        store.delete(DATASET)  # it is put anew from the units
-        return
+        info = parse(before.data, f"{store.url}/{DATASET}")
+    except Damaged:
+        info = {}
+    if not info or record_problems(DatasetInfo, before.data):
+        store.delete(DATASET)  # `marlin preprocess` puts it anew from the units
+        return "removed"
+    listed = [unit_of(raw["name"]) for raw in info["units"]]
     there = manifest_keys(store)
     rewrite_dataset(store, plan, [name for name in listed if name not in dropped and name in there], before)
+    return "put anew"
 
 
 def _lost(store: Store, unit: Unit | None) -> str:

@@ -16,8 +16,10 @@ from drawn_dataset import Drawn, drawn_section, everything, write_drawn, written
 from pipeline.cli import main
 from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
+from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
+from pipeline.storage.local import LocalStore
 from pipeline.storage.manifest import to_json
 from preprocess.dataset.settings import content_settings
 from preprocess.dataset.shards import ShardWriter
@@ -121,7 +123,11 @@ def texts(store: Store, deep: bool = False) -> list[str]:
 
 def test_a_whole_dataset_passes(store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "verify", "-c", written(tmp_path, cfg), "--deep"]) == 0
-    assert capsys.readouterr().out == f"{store.url}: 2 shards, 6 samples, 24 frames, all as committed\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"dataset   {store.url}",
+        f"identity  {load_dataset(store).identity[:12]}",
+        "checked   2 shards, 6 samples, 24 frames: all as committed",
+    ]
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -223,6 +229,22 @@ def _change_info(**changes: Any) -> Callable[[Store], None]:
     return change
 
 
+def _change_counts(**changes: int) -> Callable[[Store], None]:
+    def change(store: Store) -> None:
+        _change_info(counts=json.loads(store.read("dataset.json"))["counts"] | changes)(store)
+
+    return change
+
+
+def _change_plan(old: bytes, new: bytes) -> Callable[[Store], None]:
+    def change(store: Store) -> None:
+        data = store.read("plan.json")
+        assert old in data
+        store.write("plan.json", data.replace(old, new))
+
+    return change
+
+
 def _forge_exclusion(store: Store) -> None:
     data = to_json({"schema": 2, "excluded": [{"key": "nobody", "reason": "near-duplicate", "kept": "x"}]})
     store.write("exclusions/x.json", data)
@@ -234,13 +256,13 @@ def _forge_exclusion(store: Store) -> None:
     "case",
     [
         (_delete_shard, "is gone"),
-        (_flip_bit, "is not the file that was committed (sha256 differs)"),
+        (_flip_bit, "is not what was committed (sha256 differs)"),
         (_hide_member, "that the index does not name"),
         (_shift_part, "has no 000000-s000-t00-000000.001.jpg"),
         (_repeat_key, "key 000000-s000-t00-000000 is not unique"),
         (_forget_source, "is of no source in it"),
         (_change_entry, "samples.0.frames: Input should be greater than 0"),
-        (lambda store: store.delete("units/000000.json"), "units/000000.json: no such file"),
+        (lambda store: store.delete("units/000000.json"), "units/000000.json is gone"),
         (lambda store: store.write("units/000000.json", b"{}"), "units/000000.json is not the file that dataset.json"),
         (lambda store: store.write("dataset.json", b"{"), "dataset.json is damaged"),
         (_change_info(labels=None), "dataset.json: labels: Input should be an object"),
@@ -248,7 +270,9 @@ def _forge_exclusion(store: Store) -> None:
         (_change_info(splits={"train": 1, "val": 2, "test": 0}), "does not count the splits"),
         (_change_info(removed=[{"source": "a.mp4", "identity": "", "reason": "x"}]), "a.mp4 was taken out"),
         (_forge_exclusion, "the exclusion list names nobody, which is no sample"),
-        (lambda store: store.write("plan.json", b"{"), "plan.json is damaged"),
+        (_change_info(quarantine={"pose": 1}), "dataset.json does not count the quarantine as they are"),
+        (_change_counts(sources=9), "dataset.json counts 9 sources, there are 4"),
+        (_change_counts(tracks=9), "dataset.json counts 9 tracks, there are 3"),
     ],
 )
 def test_damage_to_the_index_is_named(
@@ -263,8 +287,76 @@ def test_damage_to_the_index_is_named(
     assert main(["dataset", "verify", "-c", written(tmp_path, cfg)]) == 1
     out, err = capsys.readouterr()
     assert message in out
+    assert "--repair" not in out
     assert err.count("\n") == 1
-    assert "--repair" in err
+    assert "to mend, `marlin dataset verify --repair" in err
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (lambda store: store.delete("plan.json"), "plan.json is gone, and units that were made from it are there"),
+        (lambda store: store.write("plan.json", b"{"), "plan.json is damaged (no JSON)"),
+        (lambda store: store.write("plan.json", b"[]"), "plan.json is damaged (no JSON)"),
+        (_change_plan(b'"units":', b'"unity":'), "plan.json is damaged (KeyError: 'units')"),
+        (_change_plan(b'"b.mp4"', b'"B.mp4"'), "units/000000.json and plan.json say different things of B.mp4"),
+        (_change_plan(b'"identity":"b.mp4"', b'"identity":"a.mp4"'), "plan.json say different things of b.mp4"),
+        (_change_plan(b'"mood":0.5', b'"mood":1.5'), "plan.json say different things of a.mp4"),
+        (_change_plan(b'"label_maps":true', b'"label_maps":false'), "are of different settings: restore the one"),
+        (
+            _change_info(removed=[{"source": "z.mp4", "identity": "", "reason": "x"}]),
+            "plan.json lacks 1 removal that dataset.json records, as of z.mp4: restore plan.json",
+        ),
+    ],
+)
+def test_damage_to_the_plan_is_named_and_not_repaired(
+    store: Store,
+    cfg: Config,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[Callable[[Store], None], str],
+) -> None:
+    damage, message = case
+    damage(store)
+    damaged, command = everything(store), ["dataset", "verify", "-c", written(tmp_path, cfg)]
+    for arguments in (command, [*command, "--repair"]):
+        assert main(arguments) == 1
+        out, err = capsys.readouterr()
+        assert message in out
+        assert "that --repair can't mend: do what is said above" in err
+    assert everything(store) == damaged
+
+
+def test_a_plan_that_is_gone_is_not_made_again_over_finished_units(store: Store, cfg: Config, tmp_path: Path) -> None:
+    store.delete("plan.json")
+    before, config = everything(store), written(tmp_path, cfg)
+    for arguments in (["verify", "--repair"], ["retry", "--reason", "no-face"], ["remove", "--source", "a.mp4"]):
+        reason = ["--reason", "x"] if arguments[0] == "remove" else []
+        assert main(["dataset", *arguments, "-c", config, *reason]) == 1
+    assert everything(store) == before
+
+
+def test_a_dataset_of_another_schema_version_is_left_alone(
+    store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _change_info(schema=3)(store)
+    before = everything(store)
+    assert main(["dataset", "verify", "-c", written(tmp_path, cfg), "--repair"]) == 1
+    assert "dataset.json has schema 3, this version reads 2: use the version" in capsys.readouterr().err
+    assert everything(store) == before
+
+
+def test_storage_that_fails_is_no_damage(
+    store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Store, key: str) -> Path:
+        raise MarlinError(f"{key}: cannot reach the S3 server")
+
+    monkeypatch.setattr(LocalStore, "local_path", failing)
+    before = everything(store)
+    assert main(["dataset", "verify", "-c", written(tmp_path, cfg), "--repair"]) == 1
+    assert "cannot reach the S3 server" in capsys.readouterr().err
+    assert everything(store) == before
 
 
 def test_all_problems_are_listed_up_to_a_number(
@@ -281,6 +373,15 @@ def test_all_problems_are_listed_up_to_a_number(
     assert "4 problems" in err
     assert main(command) == 1
     assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main([*command, "--most", "0"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_one_damage_is_one_problem(store: Store) -> None:
+    _delete_shard(store)
+    [text] = texts(store)
+    assert text.startswith("shards/000000-")
+    assert text.endswith(".tar is gone")
 
 
 def test_strays_and_pending_units_are_no_problem(store: Store, cfg: Config) -> None:
@@ -304,7 +405,9 @@ def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Co
     assert hashlib.sha256(store.read(name)).hexdigest().startswith(Path(name).stem)
     first = {"key": "000001-s000-t00-000000", "reason": "near-duplicate", "kept": "000000-s000-t00-000000"}
     assert content["excluded"][0] == first
-    assert verify(store, deep=True).problems == []
+    report = verify(store, deep=True)
+    assert report.problems == []
+    assert "9 of the samples as near-duplicates" in report.text(most=20)
 
     from preprocess.dataset.removal import remove_sources
 
@@ -365,24 +468,34 @@ def test_quarantined_sources_are_tried_again_by_reason(
     assert main([*command, "gone"]) == 2
     assert "there are unreadable, no-video" in capsys.readouterr().err
     assert main([*command, "damaged"]) == 0
+    assert capsys.readouterr().out == "nothing to do: no source is quarantined as damaged\n"
     assert everything(store) == whole
 
     assert main([*command, "no-face"]) == 0
 
-    assert "dropped 1 unit: `marlin preprocess" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "dropped 1 unit with 1 quarantined source: `marlin preprocess" in out
+    assert "makes it again" in out
     assert [item.key for item in store.list("units/")] == ["units/000000.json"]
     assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
 
 
-def test_repair_of_the_index(cfg: Config, raw: Path) -> None:
+def test_repair_of_the_index(cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
     store.write("units/000000.json", b"{}")
     assert main(command) == 0
     assert [item.key for item in store.list("units/")] == ["units/000001.json"]
     assert verify(store).problems == []
-    store.write("dataset.json", b"{")
+    capsys.readouterr()
+    _change_counts(sources=9)(store)
     assert main(command) == 0
-    assert not store.exists("dataset.json")
+    assert capsys.readouterr().out.splitlines()[-1] == "dataset.json is put anew"
+    assert verify(store).problems == []
+    for data in (b"{", store.read("dataset.json").replace(b'"labels"', b'"lapels"')):
+        store.write("dataset.json", data)
+        assert main(command) == 0
+        assert "dataset.json is removed: `marlin preprocess" in capsys.readouterr().out
+        assert not store.exists("dataset.json")
 
 
 def test_shards_are_read_by_plain_tar(store: Store) -> None:
