@@ -1,7 +1,8 @@
 """Plain text that people read: tables of two columns that fit a terminal."""
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 
 WIDTH = 80
 
@@ -45,6 +46,14 @@ def plural(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """`4.5 seconds`, `2.3 minutes`, `1,234.5 hours`: in the largest unit that leaves at least two of it."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
 def size_text(size: int) -> str:
     """Bytes in decimal units: `1.2 GB`."""
     value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
@@ -52,6 +61,14 @@ def size_text(size: int) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What a name that is not known may have been meant to be, in brackets; empty where nothing is known."""
+    if not known:
+        return ""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(map(repr, near))})" if near else f" (one that it holds: {min(known)!r})"
 
 
 def printable(name: str) -> str:

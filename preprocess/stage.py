@@ -22,12 +22,13 @@ from preprocess.dataset.summary import Summary
 log = logging.getLogger(__name__)
 
 
-def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
+def run_preprocess(cfg: Config, progress: bool = True, *, needs_sources: bool = False) -> Summary:
     """Makes the dataset of a configuration, or what is missing of it.
 
     Args:
         cfg: the whole configuration; `corpus`, `preprocess` and `storage` matter here.
         progress: show how far it is.
+        needs_sources: an empty corpus is an error also where the dataset has units of others to go on with.
 
     Raises:
         UsageError: no such corpus, or the dataset there was made with other settings.
@@ -39,6 +40,10 @@ def run_preprocess(cfg: Config, progress: bool = True) -> Summary:
     listing = list_corpus(cfg.corpus)
     for finding in listing.findings:
         log.warning("%s", finding)
+    if needs_sources and not listing.sources:
+        raise MarlinError(
+            f"{cfg.corpus.path} holds no source of corpus.kind={cfg.corpus.kind}: check corpus.path, kind and splits"
+        )
     settle(store)
     plan, new = extend_plan(store, cfg, listing, settings, progress)
     stored = read_dataset(store)
@@ -77,12 +82,12 @@ def append(cfg: Config, progress: bool = True) -> Summary:
     """Extends a finished dataset by the sources of the configured corpus, as `run_preprocess` does.
 
     Raises:
-        MarlinError: there is no finished dataset, and as `run_preprocess`.
+        MarlinError: there is no finished dataset, the corpus is empty, and as `run_preprocess`.
     """
     store = dataset_store(cfg)
     if read_dataset(store) is None:
         raise MarlinError(f"{store.url} holds no finished dataset to extend: run `marlin preprocess` first")
-    return run_preprocess(cfg, progress)
+    return run_preprocess(cfg, progress, needs_sources=True)
 
 
 def _lists(dataset: bytes, manifests: list[str]) -> bool:

@@ -8,7 +8,6 @@ anywhere, `settle` completes it.
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pipeline.dataset import file_entries, parse, read_exclusions
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from pipeline.storage.manifest import FileEntry
+from pipeline.text import nearest
 from preprocess.dataset.finish import DATASET, manifest_keys, read_dataset, removed_entries, rewrite_dataset
 from preprocess.dataset.manifests import (
     manifest_bytes,
@@ -162,9 +162,7 @@ def _check_known(what: str, asked: Sequence[str], known: Collection[str], earlie
     for name in asked:
         if name in known or name in earlier:
             continue
-        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-        hint = f"nearest: {', '.join(map(repr, near))}" if near else f"they look like {min(known, default='')!r}"
-        raise UsageError(f"the dataset holds no {what} {name!r} ({hint})")
+        raise UsageError(f"the dataset holds no {what} {name!r}{nearest(name, known)}")
 
 
 def _effect(store: Store, removals: Sequence[Removal], earlier: tuple[str, ...]) -> Effect:

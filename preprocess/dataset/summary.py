@@ -91,16 +91,17 @@ def append_text(summary: Summary, config: str) -> str:
 def removal_text(effect: Effect, dry_run: bool) -> str:
     """What is gone, or would go, and what may have to follow."""
     verb = "would go" if dry_run else "taken out"
-    content = (
-        f"{plural(effect.samples, 'sample')} with {plural(effect.frames, 'frame')}, in {plural(effect.units, 'unit')}"
-    )
+    held = f"{plural(effect.samples, 'sample')}, {plural(effect.frames, 'frame')}" if effect.samples else "no samples"
+    where = f"in {plural(effect.units, 'unit')}" if effect.units else "not processed yet"
+    one = len(effect.copies) == 1
+    stay = f"{'this source stays' if one else 'these sources stay'}: take {'it' if one else 'them'} out too"
     return table(
         [
             (verb, _names(effect.sources) or "nothing new"),
-            ("with", content if effect.sources else ""),
-            ("before", [f"{short(name, 60)} (taken out already)" for name in effect.earlier[:_NAMES_SHOWN]]),
+            ("with", f"{held}, {where}" if effect.sources else ""),
+            ("earlier", _names(effect.earlier)),
             ("same video", _names(effect.copies)),
-            ("", "these sources stay; take them out too if they show the same person" if effect.copies else ""),
+            ("", f"{stay} if the same person is in {'it' if one else 'them'}" if effect.copies else ""),
             (
                 "next",
                 "delete copies elsewhere: caches, staged copies, backups" if effect.sources and not dry_run else "",

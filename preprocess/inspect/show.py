@@ -6,16 +6,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.dataset import Sample, load_dataset
+from pipeline.dataset import Dataset, Sample, load_dataset, read_exclusions
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import Store
 from pipeline.storage.atomic import os_error, whole_file
-from pipeline.text import short
+from pipeline.text import nearest, printable, short
 from preprocess.arrays import Image
+from preprocess.dataset.plan import read_plan
 from preprocess.inspect.samples import load_grid
 from preprocess.regions import BACKGROUND, COLOURS, HAIR, LEFT_EYE, MOUTH, NOSE, REGIONS, RIGHT_EYE, SKIN, overlay
 
 _FRAMES, _SIDE, _LINE = 8, 160, 24
+_MOST = 256  # samples: their sheet takes a third of a gigabyte while it is drawn
 _INK, _PAPER = (235, 235, 235), (24, 24, 24)
 # Of several regions that touch a patch, the first of these gives it its colour.
 _FIRST = (LEFT_EYE, RIGHT_EYE, MOUTH, NOSE, HAIR, SKIN, BACKGROUND)
@@ -31,11 +33,14 @@ def show(store: Store, out: Path, count: int, keys: Sequence[str] = (), sources:
         keys, sources: which samples; all where both are empty.
 
     Raises:
-        UsageError: nothing to draw, or no such key or source.
+        UsageError: more than fits on a sheet, or no such key or source.
+        MarlinError: nothing to draw, as of a source that is quarantined, with the reason.
     """
-    if count < 1:
-        raise UsageError(f"--count {count}: draw at least one sample")
-    samples = _choose(load_dataset(store).samples, keys, sources)
+    if not 1 <= count <= _MOST:
+        raise UsageError(f"--count {count}: draw 1 to {_MOST} samples")
+    if len(keys) > _MOST:
+        raise UsageError(f"--key: {len(keys)} of them are more than fit on a sheet, {_MOST}")
+    samples = _choose(store, load_dataset(store), keys, sources)
     if not keys:
         samples = [samples[place] for place in np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))]
     sheet = np.concatenate([_legend(), *(_strip(store, sample) for sample in samples)])
@@ -48,18 +53,46 @@ def show(store: Store, out: Path, count: int, keys: Sequence[str] = (), sources:
     return len(samples)
 
 
-def _choose(samples: Sequence[Sample], keys: Sequence[str], sources: Sequence[str]) -> list[Sample]:
-    for what, asked, known in (
-        ("key", keys, {s.key for s in samples}),
-        ("source", sources, {s.source for s in samples}),
-    ):
-        for name in asked:
-            if name not in known:
-                raise UsageError(f"no sample of the dataset has the {what} {name!r}: see `marlin dataset order`")
+def _choose(store: Store, dataset: Dataset, keys: Sequence[str], sources: Sequence[str]) -> list[Sample]:
+    samples = dataset.samples
+    known_keys, known_sources = {sample.key for sample in samples}, {sample.source for sample in samples}
+    for key in keys:
+        if key not in known_keys:
+            raise _no_key(store, dataset, key)
+    for source in sources:
+        if source not in known_sources:
+            raise _no_source(store, dataset, source)
     chosen = [s for s in samples if s.key in keys or s.source in sources] if keys or sources else list(samples)
     if not chosen:
-        raise MarlinError("the dataset holds no sample to draw")
+        raise MarlinError(f"{dataset.url} holds no sample to draw")
     return chosen
+
+
+def _no_key(store: Store, dataset: Dataset, key: str) -> MarlinError:
+    """Why no sample has this key."""
+    for entry in read_exclusions(store, dataset.info):
+        if entry["key"] == key:
+            return MarlinError(f"sample {key} is left out as a near-duplicate of {entry['kept']}: draw that one")
+    return UsageError(f"the dataset holds no sample {key!r}{nearest(key, {s.key for s in dataset.samples})}")
+
+
+def _no_source(store: Store, dataset: Dataset, source: str) -> MarlinError:
+    """Why no sample is of this source."""
+    for unit in dataset.units:
+        for entry in unit["quarantined"]:
+            if entry["source"] == source:
+                why = printable(f"{entry['reason']} ({entry['detail']})")
+                return MarlinError(f"source {source!r} is quarantined and has no samples: {why}")
+    for entry in dataset.info["removed"]:
+        if entry["source"] == source:
+            return MarlinError(f"source {source!r} was taken out of the dataset: {printable(entry['reason'])}")
+    if source in dataset.sources:
+        return MarlinError(
+            f"all samples of source {source!r} are left out as near-duplicates of other sources' samples"
+        )
+    if source in read_plan(store).plan.sources():
+        return MarlinError(f"source {source!r} is planned and not in the dataset yet: run `marlin preprocess`")
+    return UsageError(f"the dataset holds no source {source!r}{nearest(source, dataset.sources.keys())}")
 
 
 def _strip(store: Store, sample: Sample) -> Image:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.dataset import Dataset, Sample, load_dataset
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
-from pipeline.text import counts, plural, short, size_text, table
+from pipeline.text import counts, duration, plural, short, size_text, table
 from preprocess.inspect.samples import load_grid
 
 _PARALLEL_READS = 16
@@ -27,7 +27,8 @@ def dataset_stats(store: Store, measured: int) -> dict[str, Any]:
 
     Args:
         store: the dataset.
-        measured: face sizes and regions are measured on so many samples, spread evenly; their parts are read.
+        measured: face sizes and regions are measured on so many samples, spread evenly, whose parts are read; on none,
+            `face_side` and `regions` are empty.
     """
     dataset = load_dataset(store)
     info = dataset.info
@@ -60,7 +61,7 @@ def dataset_stats(store: Store, measured: int) -> dict[str, Any]:
 
 
 def stats_text(stats: Mapping[str, Any]) -> str:
-    """The same for people, 80 columns wide."""
+    """The same for people, 80 columns wide; what was not measured is left out."""
     number, measured = stats["counts"], stats["measured"]
     removed = Counter(entry["reason"] for entry in stats["removed"])
     rows: list[tuple[str, str | list[str]]] = [
@@ -69,14 +70,14 @@ def stats_text(stats: Mapping[str, Any]) -> str:
         ("regions by", stats["parser"]),
         ("sources", f"{number['sources']:,}, of them {number['quarantined']:,} quarantined"),
         ("identities", f"{stats['identities']:,}"),
-        ("video", f"{stats['video_seconds'] / 3600:,.3f} hours"),
-        ("faces", f"{stats['face_seconds'] / 3600:,.3f} hours in {plural(number['tracks'], 'track')}"),
-        ("samples", f"{number['samples']:,} with {number['frames']:,} frames"),
+        ("video", duration(stats["video_seconds"])),
+        ("faces", f"{duration(stats['face_seconds'])} in {plural(number['tracks'], 'track')}"),
+        ("samples", f"{number['samples']:,} with {plural(number['frames'], 'frame')}"),
         ("splits", [_split(stats, split) for split in stats["splits"]]),
         ("stored", f"{size_text(stats['bytes'])} in {plural(stats['shards'], 'shard')}"),
-        ("unparsed", f"{stats['unparsed_frames']:,} frames without regions" if stats["unparsed_frames"] else ""),
+        ("unparsed", f"{plural(stats['unparsed_frames'], 'frame')} without regions" * bool(stats["unparsed_frames"])),
         ("dropped runs", counts(stats["dropped"]) or "none"),
-        ("excluded", f"{plural(number['excluded'], 'near-duplicate sample')}" if number["excluded"] else ""),
+        ("excluded", plural(number["excluded"], "near-duplicate sample") * bool(number["excluded"])),
         ("removed", [f"{plural(count, 'source')}: {short(reason, 50)}" for reason, count in removed.items()]),
         ("corpus", [short(line, 200) for line in stats["findings"]]),
         ("quarantined", _quarantine(stats) or "none"),
@@ -89,7 +90,7 @@ def stats_text(stats: Mapping[str, Any]) -> str:
                 for name, row in measured["regions"].items()
             ],
         ),
-        ("", f"sizes and regions: {measured['samples']:,} of {number['samples']:,} samples"),
+        ("measured", f"face side and regions on {measured['samples']:,} of {plural(number['samples'], 'sample')}"),
     ]
     return table(rows)
 
@@ -150,17 +151,18 @@ def _label_line(name: str, label: Mapping[str, Any]) -> str:
 
 def _measure(dataset: Dataset, store: Store, most: int) -> dict[str, Any]:
     count = min(most, len(dataset.samples))
-    chosen = [dataset.samples[i] for i in np.linspace(0, max(0, len(dataset.samples) - 1), count).round().astype(int)]
+    if not count:
+        return {"samples": 0, "face_side": {}, "regions": {}}
+    chosen = [dataset.samples[i] for i in np.linspace(0, len(dataset.samples) - 1, count).round().astype(int)]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         read = list(pool.map(lambda sample: _read(store, sample), chosen))
-    sides = np.concatenate([side for side, _ in read]) if read else np.zeros(0)
-    filled, _ = np.histogram(sides, [*_SIZES, np.inf])
+    filled, _ = np.histogram(np.concatenate([side for side, _ in read]), [*_SIZES, np.inf])
     regions: dict[str, Any] = {}
     for bit, name in enumerate(dataset.info["regions"]):
         touched = [(grid >> bit & 1).reshape(len(grid), -1) for _, grid in read]
         regions[name] = {
-            "patches": float(np.mean(np.concatenate([one.mean(axis=1) for one in touched]))) if read else 0.0,
-            "frames": float(np.mean(np.concatenate([one.any(axis=1) for one in touched]))) if read else 0.0,
+            "patches": float(np.mean(np.concatenate([one.mean(axis=1) for one in touched]))),
+            "frames": float(np.mean(np.concatenate([one.any(axis=1) for one in touched]))),
         }
     return {
         "samples": count,
@@ -181,10 +183,12 @@ def _read(store: Store, sample: Sample) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _histogram(bins: Mapping[str, int]) -> list[str]:
-    total, borders = sum(bins.values()), [int(border) for border in bins]
+    """A line for each bin between the lowest and the highest that is filled."""
+    if not bins:
+        return []
+    borders, total = [int(border) for border in bins], sum(bins.values())
     names = [f"{low}-{high - 1}" for low, high in pairwise(borders)] + [f"{borders[-1]}-"]
-    shares: Sequence[float] = [count / total if total else 0.0 for count in bins.values()]
-    rows = list(zip(names, shares, strict=True))
+    rows = [(name, count / total) for name, count in zip(names, bins.values(), strict=True)]
     filled = [place for place, (_, share) in enumerate(rows) if share]
-    rows = rows[filled[0] : filled[-1] + 1] if filled else []
-    return [f"{name + ' px':<11}{share:>5.0%} {'#' * round(40 * share)}" for name, share in rows]
+    rows = rows[filled[0] : filled[-1] + 1]
+    return [f"{name + ' px':<11}{share:>5.0%} {'#' * round(40 * share)}".rstrip() for name, share in rows]

@@ -54,6 +54,9 @@ def test_a_dataset_is_made_extended_shrunk_and_repaired(
     old = {key: data for key, data in made.items() if key.startswith(("units/", "shards/"))}
     assert old.items() <= after.items()
     assert "nothing to do" in run("dataset", "append", "-c", config, more)
+    (tmp_path / "empty").mkdir()
+    assert main(["dataset", "append", "-c", config, f"corpus.path={tmp_path}/empty"]) == 1
+    assert "/empty holds no source of corpus.kind=folder: check corpus.path" in capsys.readouterr().err
     assert everything(store) == after
 
     run("dataset", "remove", "-c", config, "--source", "a.mp4", "--reason", "withdrew")

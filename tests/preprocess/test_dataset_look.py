@@ -19,12 +19,13 @@ SCHEMA = {
     "mood": {"type": "real", "range": [-3, 3]},
     "method": {"type": "class", "names": ["real", "fake"]},
 }
+BAD = "a very long name of a source, as they come from the web 0123456789.mp4"
 UNITS = [
     [
         Drawn("a.mp4", "anna", face=1, labels={"smile": [0, 1], "mood": 0.5, "method": "real"}),
         Drawn("b.mp4", "bert", face=60, labels={"smile": [1, 1], "mood": 1.0, "method": "fake"}),
     ],
-    [Drawn("a very long name of a source, as they come from the web 0123456789.mp4", bad="no-face")],
+    [Drawn(BAD, bad="no-face")],
     [Drawn("c\nd.mp4", "anna", face=3, split="val", labels={"method": "real"}), Drawn("gone.mp4", face=5)],
     [Drawn("x.mp4", face=7, samples=9), Drawn("x copy.mp4", face=7, samples=9)],
 ]
@@ -34,7 +35,7 @@ UNITS = [
 def command(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., int]:
     cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "out")
     store = dataset_store(cfg)
-    write_drawn(store, cfg, UNITS, labels=SCHEMA)
+    write_drawn(store, cfg, UNITS, labels=SCHEMA, pending=[[Drawn("later.mp4")]])
     remove_sources(store, ["gone.mp4"], [], "withdrew")
     config = written(tmp_path, cfg)
     return lambda verb, *arguments: main(["dataset", verb, "-c", config, *arguments])
@@ -58,7 +59,9 @@ def test_stats_for_people_fit_80_columns(command: Callable[..., int], capsys: py
         "mood 0.75",
         "real 2, fake 1",
         "96-127 px",
-        "sizes and regions: 15 of 15 samples",
+        "video         3.8 seconds",
+        "faces         2.4 seconds in 4 tracks",
+        "face side and regions on 15 of 15 samples",
     ):
         assert text in out, text
 
@@ -75,6 +78,22 @@ def test_stats_for_machines_are_json(command: Callable[..., int], capsys: pytest
     assert 0 < stats["measured"]["regions"]["nose"]["patches"] < stats["measured"]["regions"]["skin"]["patches"] < 1
     assert stats["labels"]["smile"] == {"type": "binary", "sources": 2, "positives": {"open": 1, "shut": 2}}
     assert stats["labels"]["method"]["classes"] == {"real": 2, "fake": 1}
+
+
+def test_stats_without_a_measurement_show_none(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("stats", "--samples", "0") == 0
+    out = capsys.readouterr().out
+    assert "face side and regions on 0 of 15 samples" in out
+    for text in ("px", "of patches", "%"):
+        assert text not in out
+    assert command("stats", "--samples", "0", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["measured"] == {"samples": 0, "face_side": {}, "regions": {}}
+
+
+def test_json_keeps_the_order_of_the_sizes(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("stats", "--json") == 0
+    sizes = [int(low) for low in json.loads(capsys.readouterr().out)["measured"]["face_side"]]
+    assert sizes == sorted(sizes)
 
 
 def test_stats_of_an_empty_dataset(make_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -110,15 +129,24 @@ def test_show_draws_what_is_chosen(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "message"),
+    ("chosen", "status", "message"),
     [
-        (("--count", "0"), "--count 0"),
-        (("--key", "nobody"), "no sample of the dataset has the key 'nobody'"),
-        (("--source", "gone.mp4"), "no sample of the dataset has the source 'gone.mp4'"),
+        (("--count", "0"), 2, "--count 0: draw 1 to 256 samples"),
+        (("--count", "257"), 2, "--count 257: draw 1 to 256 samples"),
+        (("--key", "nobody"), 2, "holds no sample 'nobody' (one that it holds: '000000-s000-t00-000000')"),
+        (("--source", "x.mp"), 2, "holds no source 'x.mp' (nearest: 'x.mp4'"),
+        (("--source", "b.mp4", "--source", "nobody"), 2, "holds no source 'nobody'"),
+        (("--source", "gone.mp4"), 1, "source 'gone.mp4' was taken out of the dataset: withdrew"),
+        (("--source", BAD), 1, f"source {BAD!r} is quarantined and has no samples: no-face (as drawn)"),
+        (("--source", "x copy.mp4"), 1, "all samples of source 'x copy.mp4' are left out as near-duplicates"),
+        (("--key", "000003-s001-t00-000000"), 1, "is left out as a near-duplicate of 000003-s000-t00-000000: draw"),
+        (("--source", "later.mp4"), 1, "source 'later.mp4' is planned and not in the dataset yet: run `marlin"),
     ],
 )
-def test_show_refuses_what_is_not_there(
-    command: Callable[..., int], capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...], message: str
+def test_show_says_why_it_can_not_draw(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...], status: int, message: str
 ) -> None:
-    assert command("show", *chosen) == 2
-    assert message in capsys.readouterr().err
+    assert command("show", *chosen) == status
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

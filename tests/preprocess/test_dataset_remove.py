@@ -90,7 +90,7 @@ def test_a_source_is_gone_and_the_rest_is_as_before(
     config = written(tmp_path, cfg)
     assert main(["dataset", "remove", "-c", config, "--source", "anna 1.mp4", "--reason", "withdrew"]) == 0
 
-    assert "2 samples with 8 frames, in 1 unit" in capsys.readouterr().out
+    assert "2 samples, 8 frames, in 1 unit" in capsys.readouterr().out
     dataset = load_dataset(store)
     assert dataset.identity != identity
     assert parts(store) == {key: found for key, found in before.items() if key not in gone}
@@ -241,7 +241,7 @@ def test_near_duplicates_of_what_goes_are_named(
     [
         (["--source", "ana 1.mp4", "--reason", "x"], 2, "holds no source 'ana 1.mp4' (nearest: 'anna 1.mp4'"),
         (["--identity", "cle", "--reason", "x"], 2, "holds no identity 'cle' (nearest: 'cleo')"),
-        (["--source", "zzzzzz", "--reason", "x"], 2, "holds no source 'zzzzzz' (they look like 'anna 1.mp4')"),
+        (["--source", "zzzzzz", "--reason", "x"], 2, "holds no source 'zzzzzz' (one that it holds: 'anna 1.mp4')"),
         (["--reason", "x"], 2, "name what to take out"),
         (["--source", "cleo.mp4", "--reason", " "], 2, "--reason is empty"),
         (["--source", "cleo.mp4", "--reason", "x", "corpus.name=other"], 1, "holds no dataset"),
@@ -274,8 +274,34 @@ def test_a_dry_run_only_tells(
     assert main(command) == 0
     out = capsys.readouterr().out
     assert "bert.mp4" in out
-    assert "bert copy.mp4" in out  # the same video under another name
+    assert "same video  bert copy.mp4" in out
+    assert "this source stays: take it out too if the same person is in it" in out
     assert everything(store) == before
+
+
+@pytest.mark.parametrize(
+    ("sources", "lines"),
+    [
+        (["bad.mp4"], ["taken out  bad.mp4", "with       no samples, in 1 unit"]),
+        (["dora.mp4"], ["taken out  dora.mp4", "with       no samples, not processed yet"]),
+        (["cleo.mp4", "anna 1.mp4"], ["with       2 samples, 8 frames, in 1 unit", "earlier    cleo.mp4"]),
+        (["cleo.mp4"], ["taken out  nothing new", "earlier    cleo.mp4"]),
+    ],
+)
+def test_what_went_is_told(
+    drawn_config: Callable[..., Config],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sources: list[str],
+    lines: list[str],
+) -> None:
+    cfg = drawn_config(tmp_path / "out")
+    store = dataset_store(cfg)
+    write_drawn(store, cfg, UNITS, pending=PENDING)
+    remove_sources(store, ["cleo.mp4"], [], "withdrew")
+    arguments = [word for name in sources for word in ("--source", name)]
+    assert main(["dataset", "remove", "-c", written(tmp_path, cfg), *arguments, "--reason", "x"]) == 0
+    assert set(lines) <= set(capsys.readouterr().out.splitlines())
 
 
 def test_a_damaged_shard_is_not_copied(drawn_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -288,7 +314,7 @@ def test_a_damaged_shard_is_not_copied(drawn_config: Callable[..., Config], tmp_
     data = bytearray(store.read(shard))
     data[len(data) // 2] ^= 1
     store.write(shard, bytes(data))
-    with pytest.raises(MarlinError, match=r"shards/000000-.* is not the file that was committed"):
+    with pytest.raises(MarlinError, match=r"shards/000000-.* is not what was committed"):
         remove_sources(store, ["anna 1.mp4"], [], "withdrew")
     assert load_dataset(store).samples
 
