@@ -84,7 +84,11 @@ def _dali(driver: int | None) -> Finding:
         if driver is not None and flavour != extra:
             return Finding("dali", "missing", f"{name} {version}, but this driver needs the extra {extra}")
         return Finding("dali", "ok", f"{name} {version}")
-    return Finding("dali", "missing", f"not installed: pip install 'marlin-pipeline[{extra}]'")
+    return Finding(
+        "dali",
+        "missing",
+        f"not installed: pip install 'marlin-pipeline[{extra}]'; where there is no DALI, set data.decoder=opencv",
+    )
 
 
 def _package(name: str) -> Finding:

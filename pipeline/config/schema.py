@@ -154,12 +154,23 @@ class DataConfig(Section):
     frames: PositiveInt = Field(16, description="Frames of a training clip.")
     stride: PositiveInt = Field(2, description="Distance of its frames in the video.")
     flip: bool = Field(False, description="Random horizontal flip, eye regions swapped with it.")
-    decode_device: Literal["cpu", "mixed"] = Field("cpu", description="Where DALI decodes JPEG.")
-    threads: PositiveInt = Field(2, description="DALI decoding threads of a rank.")
+    decoder: Literal["dali", "opencv"] = Field(
+        "dali", description="JPEG decoder; 'opencv' is for machines without DALI, with the same pixels."
+    )
+    decode_device: Literal["cpu", "mixed"] = Field(
+        "cpu", description="Where DALI decodes JPEG; 'mixed' is the GPU that trains (docs/loading.md)."
+    )
+    threads: PositiveInt = Field(2, description="Reading and decoding threads of a rank.")
     prefetch: PositiveInt = Field(2, description="Batches decoded ahead.")
     streams: PositiveInt | None = Field(None, description="Canonical streams; null picks the largest that fits.")
     cache_dir: str = Field("", description="Node cache of remote shards; empty: the user's cache folder.")
     mask: MaskConfig = Field(default_factory=MaskConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataConfig":
+        if self.decoder == "opencv" and self.decode_device == "mixed":
+            raise ValueError("data.decoder=opencv decodes on the CPU: set data.decode_device=cpu")
+        return self
 
 
 class ModelConfig(Section):

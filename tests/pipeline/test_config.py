@@ -138,6 +138,11 @@ def test_bf16_without_sharding_is_refused() -> None:
     assert "bf16 diverges at train.zero_stage=0" in error_of("demo", "train.precision=bf16", "train.zero_stage=0")
 
 
+def test_opencv_decodes_on_the_cpu_alone() -> None:
+    message = error_of("demo", "data.decoder=opencv", "data.decode_device=mixed")
+    assert "data.decoder=opencv decodes on the CPU" in message
+
+
 def test_odd_but_right_overrides() -> None:
     overrides = [
         "storage.root='/a b=c'",

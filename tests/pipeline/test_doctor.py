@@ -1,6 +1,7 @@
 """The doctor and the record of versions: what they say of this machine and of made-up ones."""
 
 import stat
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def test_an_old_driver_needs_the_cuda_12_flavour() -> None:
     assert found["dali"].state == "missing"
     assert "cuda12" in found["dali"].detail
     assert "driver 535" in found["gpu"].detail
+
+
+def test_a_machine_without_dali_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name.startswith("nvidia-dali"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    dali = findings()["dali"]
+    assert dali.state == "missing"
+    assert "cuda13" in dali.detail
+    assert "data.decoder=opencv" in dali.detail
 
 
 def test_missing_models_come_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

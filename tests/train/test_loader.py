@@ -1,5 +1,7 @@
 """The loader against OpenCV and against itself: exact pixels, exact resumption, damage found and named."""
 
+import sys
+import threading
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +22,8 @@ from pipeline.storage import open_store
 from train.data.batch import Batch, mirror_regions
 from train.data.loader import fixed_clips, open_loader, steps_per_epoch, total_steps
 from train.data.shards import jpeg_header
+
+DECODERS = ["dali", "opencv"]
 
 
 def take(cfg: Config, drawn: Drawn, count: int, *, rank: int = 0, world: int = 1, consumed: int = 0) -> list[Batch]:
@@ -61,9 +65,10 @@ def stored_regions(drawn: Drawn, sample: Sample) -> np.ndarray:
     return np.frombuffer(data[-int(np.prod(grid)) :], np.uint8).reshape(grid)
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("flip", [False, True])
-def test_pixels_and_regions_are_those_of_the_shard(make_config: MakeConfig, drawn: Drawn, flip: bool):
-    cfg = make_config(data={"flip": flip}, train={"micro_batch": 4})
+def test_pixels_and_regions_are_those_of_the_shard(make_config: MakeConfig, drawn: Drawn, flip: bool, decoder: str):
+    cfg = make_config(data={"flip": flip, "decoder": decoder}, train={"micro_batch": 4})
     by_key = {sample.key: sample for sample in drawn.dataset.samples}
     mirrored = set()
     for batch in take(cfg, drawn, 3):
@@ -71,7 +76,7 @@ def test_pixels_and_regions_are_those_of_the_shard(make_config: MakeConfig, draw
         assert batch.regions_BTHW.shape == (4, 8, 4, 4)
         for row, (key, start, flipped) in enumerate(zip(batch.keys, batch.starts, batch.flips, strict=True)):
             frames = [opencv_frame(drawn, by_key[key], start + 2 * index) for index in range(16)]
-            pixels = np.stack(frames).transpose(3, 0, 1, 2).astype(np.float32) / np.float32(255)
+            pixels = np.stack(frames).transpose(3, 0, 1, 2).astype(np.float32) * np.float32(1 / 255)
             regions = stored_regions(drawn, by_key[key])[start : start + 32 : 4]
             if flipped:
                 pixels, regions = pixels[..., ::-1], mirror_regions(regions)
@@ -110,15 +115,25 @@ def test_world_size_changes_nothing(make_config: MakeConfig, drawn: Drawn, world
         assert same(joined(parts), joined(alone[4 * step : 4 * step + 4]))
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(("threads", "prefetch"), [(1, 1), (2, 3)])
-def test_threads_and_prefetch_change_nothing(make_config: MakeConfig, drawn: Drawn, threads: int, prefetch: int):
+def test_decoder_threads_and_prefetch_change_nothing(
+    make_config: MakeConfig, drawn: Drawn, decoder: str, threads: int, prefetch: int
+):
     one = take(make_config(), drawn, 3)
-    other = take(make_config(data={"threads": threads, "prefetch": prefetch}), drawn, 3)
+    other = take(make_config(data={"decoder": decoder, "threads": threads, "prefetch": prefetch}), drawn, 3)
     assert all(same(*pair) for pair in zip(one, other, strict=True))
 
 
-def test_fixed_clips_are_the_same_whole_pass_every_time(make_config: MakeConfig, drawn: Drawn):
-    cfg = make_config(train={"micro_batch": 4})
+def test_batches_outlive_the_loader(make_config: MakeConfig, drawn: Drawn):
+    kept = take(make_config(data={"flip": True}), drawn, 12)
+    again = take(make_config(data={"flip": True, "decoder": "opencv"}), drawn, 12)
+    assert all(same(*pair) for pair in zip(kept, again, strict=True))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_fixed_clips_are_the_same_whole_pass_every_time(make_config: MakeConfig, drawn: Drawn, decoder: str):
+    cfg = make_config(data={"decoder": decoder}, train={"micro_batch": 4})
     first, second = (list(fixed_clips(cfg, drawn.dataset, drawn.store, split="val", limit=99)) for _ in range(2))
     assert [len(batch.keys) for batch in first] == [4, 2]
     assert [len(batch.clips_BCTHW) for batch in first] == [4, 2]
@@ -127,11 +142,40 @@ def test_fixed_clips_are_the_same_whole_pass_every_time(make_config: MakeConfig,
     assert list(fixed_clips(cfg, drawn.dataset, drawn.store, split="val", limit=0)) == []
 
 
-def test_a_loader_that_is_closed_ends(make_config: MakeConfig, drawn: Drawn):
-    loader = open_loader(make_config(), drawn.dataset, drawn.store, split="train", rank=0, world=1)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_loader_that_is_closed_ends(make_config: MakeConfig, drawn: Drawn, decoder: str):
+    before = set(threading.enumerate())
+    cfg = make_config(data={"decoder": decoder})
+    loader = open_loader(cfg, drawn.dataset, drawn.store, split="train", rank=0, world=1)
     next(loader)
     loader.close()
     assert list(loader) == []
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_machine_without_dali_reads_with_opencv(
+    make_config: MakeConfig, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+):
+    expected = take(make_config(), drawn, 1)
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    monkeypatch.delitem(sys.modules, "train.data.dali")
+    assert same(*take(make_config(data={"decoder": "opencv"}), drawn, 1), *expected)
+    with pytest.raises(MarlinError, match=r"data\.decoder=opencv"):
+        open_loader(make_config(), drawn.dataset, drawn.store, split="train", rank=0, world=1)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_only_the_frames_of_a_clip_are_touched(make_config: MakeConfig, tmp_path: Path, decoder: str):
+    store = open_store(str(tmp_path))
+    write_dataset(store, [DrawnTrack("a.mp4", train=(64,), val=())], label_maps=False)
+    dataset = load_dataset(store)
+    cfg = make_config(data={"decoder": decoder}, train={"micro_batch": 1})
+    [whole] = fixed_clips(cfg, dataset, store, split="train", limit=1)
+    shown = set(range(whole.starts[0], whole.starts[0] + 32, 2))
+    for frame in set(range(64)) - shown:
+        damage(tmp_path, dataset.samples[0], f"{frame:03d}.jpg", "zeros")
+    [read] = fixed_clips(cfg, dataset, store, split="train", limit=1)
+    assert same(read, whole)
 
 
 def test_lengths(make_config: MakeConfig, drawn: Drawn):
@@ -190,13 +234,15 @@ def test_damage_is_named(make_config: MakeConfig, tmp_path: Path, part: str, how
     write_dataset(store, [DrawnTrack("a.mp4", train=(64,), val=())], label_maps=False)
     dataset = load_dataset(store)
     damage(tmp_path, dataset.samples[0], part, how)
-    # Stride 1 and odd frames: every clip of 32 shows frame 31.
-    cfg = make_config(data={"frames": 32, "stride": 1}, train={"global_batch": 2, "micro_batch": 2})
-    with (
-        open_loader(cfg, dataset, store, split="train", rank=0, world=1) as loader,
-        pytest.raises(MarlinError, match=message.replace("000.tar", "000000-drawn-00.tar")),
-    ):
-        list(islice(loader, 20))
+    for decoder in DECODERS:
+        # Stride 1 and odd frames: every clip of 32 shows frame 31.
+        data = {"decoder": decoder, "frames": 32, "stride": 1}
+        cfg = make_config(data=data, train={"global_batch": 2, "micro_batch": 2})
+        with (
+            open_loader(cfg, dataset, store, split="train", rank=0, world=1) as loader,
+            pytest.raises(MarlinError, match=message.replace("000.tar", "000000-drawn-00.tar")),
+        ):
+            list(islice(loader, 20))
 
 
 def test_what_cannot_be_read_is_refused_at_once(make_config: MakeConfig, drawn: Drawn):

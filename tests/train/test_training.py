@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_a_run_publishes_what_others_need(training: MakeTraining, tmp_path: Path
     assert [step for step, _ in metric_history(cfg, run, "val/mse")] == [2, 3]
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))
     assert run_training(cfg) == status  # done: returns at once
+
+
+def test_a_run_without_dali_trains_the_same(
+    training: MakeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training(training("dali", "train.steps=2"))
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    monkeypatch.delitem(sys.modules, "train.data.dali")
+    run_training(training("opencv", "train.steps=2", "data.decoder=opencv"))
+    trained = [weights(training(name), tmp_path / name) for name in ("dali", "opencv")]
+    assert trained[0] == trained[1]
 
 
 @pytest.mark.slow

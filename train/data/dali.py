@@ -1,94 +1,110 @@
-"""JPEG decoding with DALI: one pipeline for the CPU and for the GPU's `mixed` decoder."""
+"""JPEG decoding with DALI: one pipeline for the CPU and for the GPU's `mixed` decoder.
 
-from collections.abc import Callable
+Shapes: B clips, C channels, T frames, H×W pixels; N = B·T images of a group.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import MarlinError
+from train.data.encoded import EncodedClip
 from train.data.shards import UInt8s
 
 try:
     _dali: Any = import_module("nvidia.dali")
 except ImportError as error:  # the extra is missing, or there is no wheel for this platform
     raise MarlinError(
-        f"DALI cannot be imported ({error}): run `marlin doctor`, it names the extra to install"
+        f"DALI cannot be imported ({error}): run `marlin doctor`, it names the extra to install, "
+        "or set data.decoder=opencv, which needs no DALI"
     ) from None
 
-
-class _SampleInfo(Protocol):
-    idx_in_batch: int
-    iteration: int
+_WHITE = [255.0] * 3
 
 
-class DaliFrames:
-    """Decodes an endless sequence of groups of JPEG images of one size, some groups ahead of the reader.
+def dali_clips(
+    groups: Iterator[Sequence[EncodedClip]],
+    images: int,
+    *,
+    device: torch.device,
+    mixed: bool,
+    threads: int,
+    prefetch: int,
+) -> Iterator[tuple[Sequence[EncodedClip], Tensor]]:
+    """Decode groups of clips, some groups ahead of the reader.
 
-    Images of a group are separate DALI samples, so that its threads share them evenly. On one core of a 2-core x86
-    machine this and 16 outputs of one image each gave equal rates; the float conversion is left to torch, which does
-    it on the device that trains, after a four times smaller copy.
+    Args:
+        groups: what to decode.
+        images: most images of a group.
+        device: where the clips shall lie; bytes travel there and become floats there.
+        mixed: let that device, a GPU, decode (DALI's `mixed`) instead of the CPU.
+        threads: decoding threads.
+        prefetch: groups decoded ahead.
+
+    Yields:
+        A group and its clips, float32 (B, C, T, H, W), RGB in [0, 1], mirrored where they are.
+
+    Raises:
+        MarlinError: DALI failed.
     """
+    ahead: deque[Sequence[EncodedClip]] = deque()
 
-    def __init__(
-        self,
-        read: Callable[[int, int], UInt8s],
-        images: int,
-        *,
-        gpu: int | None,
-        threads: int,
-        prefetch: int,
-    ) -> None:
-        """Build the pipeline; nothing is read before the first `next`.
+    def feed() -> tuple[list[UInt8s], NDArray[np.int32]]:
+        group = next(groups)
+        ahead.append(group)
+        flips = [clip.clip.flip for clip in group for _ in clip.jpegs]
+        return [image for clip in group for image in clip.jpegs], np.array(flips, dtype=np.int32)
 
-        Args:
-            read: (group, image) to the bytes of an intact JPEG; called in order, `prefetch` groups ahead, from the
-                reader's thread.
-            images: images of a group.
-            gpu: number of the GPU that decodes, and holds the frames (DALI's `mixed`); None decodes on the CPU.
-            threads: decoding threads.
-            prefetch: groups decoded ahead.
-        """
-
-        def source(info: _SampleInfo) -> UInt8s:
-            return read(info.iteration, info.idx_in_batch)
-
-        self._pipeline = _dali.Pipeline(
-            batch_size=images,
-            num_threads=threads,
-            device_id=gpu,
-            prefetch_queue_depth=prefetch,
-        )
-        with self._pipeline:
-            jpeg = _dali.fn.external_source(source=source, batch=False, dtype=_dali.types.UINT8, ndim=1)
-            frames = _dali.fn.decoders.image(
-                jpeg, device="cpu" if gpu is None else "mixed", output_type=_dali.types.RGB
-            )
-            self._pipeline.set_outputs(frames)
-        self._pipeline.build()
-        self._copied: Any = None if gpu is None else torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-    def next(self) -> Tensor:
-        """The frames of the next group, uint8 (images, H, W, 3), RGB, valid until the next call.
-
-        Raises:
-            MarlinError: DALI failed.
-        """
-        if self._copied is not None:
-            self._copied.synchronize()
+    pipeline = _pipeline(feed, images, device=device, mixed=mixed, threads=threads, prefetch=prefetch)
+    while True:
         try:
-            (frames,) = self._pipeline.run()
-            decoded: Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+            (frames,) = pipeline.run()
+            # No copy is needed: DALI's default executor does not touch again what it gave away.
+            frames_NCHW: Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+        except StopIteration:
+            return
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise MarlinError(f"decoding failed, `marlin doctor` checks DALI: {reason[:300]}") from None
-        if self._copied is not None:
-            # DALI reuses its memory at the next run, and does not know what torch has queued up to read from it.
-            decoded = decoded.clone()
-            self._copied.record()
-        return decoded
+        group = ahead.popleft()
+        yield group, frames_NCHW.view(len(group), -1, *frames_NCHW.shape[1:]).transpose(1, 2)
 
-    def close(self) -> None:
-        """Stop the decoding threads and give their memory back."""
-        self._pipeline = None
+
+def _pipeline(
+    feed: Callable[[], Any], images: int, *, device: torch.device, mixed: bool, threads: int, prefetch: int
+) -> Any:
+    """From the bytes and flips of each image to its float pixels.
+
+    Images are separate DALI samples, so that its threads share them evenly. Floats are made here and not in torch:
+    DALI reuses its memory, and a fresh tensor of a batch's size costs a CPU more, in page faults, than decoding does.
+    """
+    on_gpu = device.type == "cuda"
+    fn, types = _dali.fn, _dali.types
+    pipeline = _dali.Pipeline(
+        batch_size=images,
+        num_threads=threads,
+        device_id=(device.index or 0) if on_gpu else None,
+        prefetch_queue_depth=prefetch,
+    )
+    with pipeline:
+        jpeg_N, flip_N = fn.external_source(source=feed, num_outputs=2, dtype=[types.UINT8, types.INT32], ndim=[1, 0])
+        # Fancy upsampling: by default a GPU enlarges colour more coarsely than the CPU does.
+        bytes_NHWC = fn.decoders.image(
+            jpeg_N, device="mixed" if mixed else "cpu", output_type=types.RGB, jpeg_fancy_upsampling=True
+        )
+        frames_NCHW = fn.crop_mirror_normalize(
+            bytes_NHWC.gpu() if on_gpu else bytes_NHWC,
+            mirror=flip_N,
+            std=_WHITE,
+            dtype=types.FLOAT,
+            output_layout="CHW",
+        )
+        pipeline.set_outputs(frames_NCHW)
+    pipeline.build()
+    return pipeline

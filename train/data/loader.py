@@ -1,11 +1,15 @@
 """The loader: micro batches of a rank, resumed exactly from the number of samples consumed."""
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.assets import cache_dir
 from pipeline.config.schema import Config
@@ -14,8 +18,10 @@ from pipeline.errors import UsageError
 from pipeline.storage import Store
 from train.data.batch import Batch, assemble
 from train.data.cache import NodeCache
+from train.data.encoded import EncodedClip, read_clip, work_ahead
+from train.data.opencv import decode_clip, opencv_clips
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice
-from train.data.shards import ShardReader, UInt8s
+from train.data.shards import ShardReader
 from train.data.synthetic import synthetic_batches
 
 CPU = torch.device("cpu")
@@ -73,13 +79,10 @@ def open_loader(
         return Loader(synthetic_batches(cfg, rank=rank, world=world, consumed=consumed, device=device))
     if dataset is None or store is None:
         raise UsageError("data.source=shards needs a dataset: set data.dataset")
-    _check_device(cfg, device)
+    _check_decoder(cfg, device)
     plan = TrainPlan(cfg, dataset, split)
-
-    def group(index: int) -> list[Clip]:
-        return plan.step(first + index // micros, rank_slice(cfg, rank, world, index % micros))
-
-    return Loader(_batches(cfg, dataset, store, group, total=None, device=device))
+    groups = (plan.step(first + index // micros, rank_slice(cfg, rank, world, index % micros)) for index in count())
+    return Loader(_batches(cfg, dataset, store, groups, device))
 
 
 def fixed_clips(
@@ -95,15 +98,12 @@ def fixed_clips(
         limit: at most this many clips, spread evenly over the split.
         device: where batches shall lie.
     """
-    _check_device(cfg, device)
+    _check_decoder(cfg, device)
     clips = centre_clips(cfg, dataset, split, limit)
     size = cfg.train.micro_batch
 
-    def group(index: int) -> list[Clip]:
-        # The decoder reads ahead, and always groups of one size: the last clip fills up.
-        return [clips[min(position, len(clips) - 1)] for position in range(index * size, (index + 1) * size)]
-
-    return Loader(_batches(cfg, dataset, store, group, total=len(clips), device=device))
+    groups = (clips[first : first + size] for first in range(0, len(clips), size))
+    return Loader(_batches(cfg, dataset, store, groups, device))
 
 
 def total_steps(cfg: Config, dataset: Dataset | None) -> int:
@@ -129,43 +129,43 @@ def _epoch_items(cfg: Config, dataset: Dataset | None) -> int:
     return order.streams * order.length
 
 
-def _check_device(cfg: Config, device: torch.device) -> None:
+def _check_decoder(cfg: Config, device: torch.device) -> None:
     if cfg.data.decode_device == "mixed" and device.type != "cuda":
         raise UsageError("data.decode_device=mixed decodes on a GPU and this process has none: set it to cpu")
+    if cfg.data.decoder == "dali":
+        import_module("train.data.dali")  # says what to do where there is no DALI
 
 
 def _batches(
-    cfg: Config,
-    dataset: Dataset,
-    store: Store,
-    group: Callable[[int], Sequence[Clip]],
-    *,
-    total: int | None,
-    device: torch.device,
+    cfg: Config, dataset: Dataset, store: Store, groups: Iterable[Sequence[Clip]], device: torch.device
 ) -> Generator[Batch, None, None]:
-    """Decode groups 0, 1, … of `train.micro_batch` clips; stop after `total` clips, or never."""
-    from train.data.dali import DaliFrames  # half a second that only readers of frames pay
-
-    if total == 0:
-        return
-    data, size = cfg.data, cfg.train.micro_batch
-    group = lru_cache(maxsize=data.prefetch + 2)(group)
-    reader = ShardReader(dataset, store, NodeCache(Path(data.cache_dir) if data.cache_dir else cache_dir() / "shards"))
-
-    def read(index: int, image: int) -> UInt8s:
-        clip = group(index)[image // data.frames]
-        return reader.jpeg(clip.sample, clip.frames(data)[image % data.frames])
-
-    gpu = (device.index or 0) if data.decode_device == "mixed" else None
-    decoder = DaliFrames(read, size * data.frames, gpu=gpu, threads=data.threads, prefetch=data.prefetch)
+    """Read, decode and assemble groups of at most `train.micro_batch` clips."""
+    folder = Path(cfg.data.cache_dir) if cfg.data.cache_dir else cache_dir() / "shards"
+    reader = ShardReader(dataset, store, NodeCache(folder))
+    pool = ThreadPoolExecutor(cfg.data.threads, thread_name_prefix="loader")
     try:
-        index = 0
-        while total is None or index * size < total:
-            frames = decoder.next()
-            clips = group(index) if total is None else group(index)[: total - index * size]
-            frames_BTHWC = frames.view(size, data.frames, *frames.shape[1:])[: len(clips)]
-            yield assemble(clips, frames_BTHWC, [reader.regions(clip.sample) for clip in clips], data, device)
-            index += 1
+        for group, clips_BCTHW in _decoded(cfg, reader, pool, groups, device):
+            yield assemble(group, clips_BCTHW, device)
     finally:
-        decoder.close()
+        pool.shutdown(cancel_futures=True)
         reader.close()
+
+
+def _decoded(
+    cfg: Config, reader: ShardReader, pool: Executor, groups: Iterable[Sequence[Clip]], device: torch.device
+) -> Iterator[tuple[Sequence[EncodedClip], Tensor]]:
+    data = cfg.data
+    read = partial(read_clip, reader, data)
+    if data.decoder == "opencv":
+        work = partial(decode_clip, read)
+        return opencv_clips(work_ahead(pool, work, groups, data.prefetch), device)
+    from train.data.dali import dali_clips  # half a second that only readers of frames pay
+
+    return dali_clips(
+        work_ahead(pool, read, groups, data.prefetch),
+        cfg.train.micro_batch * data.frames,
+        device=device,
+        mixed=data.decode_device == "mixed",
+        threads=data.threads,
+        prefetch=data.prefetch,
+    )

@@ -23,7 +23,7 @@ def synthetic_batches(
     size, grid = cfg.preprocess.size, cfg.preprocess.size // cfg.preprocess.patch
     seed = torch.tensor([signed(sample_hash(cfg.train.seed, 0, "synthetic"))], device=device)
     counter = torch.arange(_POOL * 3 * cfg.data.frames * size * size, device=device)
-    pixels = (noise_tensor(seed, PIXELS, counter) & 0xFF).to(torch.uint8)
+    pixels = (noise_tensor(seed, PIXELS, counter) & 0xFF).float().div_(255)
     pool_PCTHW = pixels.view(_POOL, 3, cfg.data.frames, size, size)
     cells_T = torch.arange(cfg.data.frames // TUBELET * grid * grid, device=device)
     micros, step = accumulation(cfg, world), first_step(cfg, consumed)
@@ -36,7 +36,7 @@ def synthetic_batches(
             hash_B = torch.tensor(hashes, device=device)
             regions_BN = (mix_tensor(hash_B[:, None] + cells_T) & 0x7F).to(torch.uint8)
             yield Batch(
-                clips_BCTHW=pool_PCTHW[hash_B % _POOL].float().div_(255),
+                clips_BCTHW=pool_PCTHW[hash_B % _POOL],
                 regions_BTHW=regions_BN.view(len(keys), -1, grid, grid),
                 hash_B=hash_B,
                 keys=keys,
