@@ -12,8 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
 from pipeline.layout import dataset_store, run_store
 from pipeline.storage.manifest import FileEntry
-from train.export import geometry_of, save_model
-from train.model import build_model
+from train.export import model_of, save_model
 
 MakeRun = Callable[..., Config]
 
@@ -37,7 +36,7 @@ def publish(cfg: Config, step: int, folder: Path) -> Checkpoint:
     """Publish random weights as the checkpoint of a step."""
     torch.manual_seed(step)
     folder.mkdir(parents=True)
-    save_model(folder, cfg, build_model(cfg.model.size, geometry_of(cfg)).state_dict(), {})
+    save_model(folder, cfg, model_of(cfg).state_dict(), {})
     run, prefix, files = run_store(cfg), f"checkpoints/step-{step:08d}/first", []
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()

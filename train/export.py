@@ -17,6 +17,16 @@ def geometry_of(cfg: Config) -> Geometry:
     return Geometry(frames=cfg.data.frames, size=cfg.preprocess.size, patch=cfg.model.patch)
 
 
+def model_of(cfg: Config) -> MaskedAutoencoder:
+    """The masked autoencoder of a configuration, with fresh weights."""
+    return build_model(
+        cfg.model.size,
+        geometry_of(cfg),
+        recompute=cfg.model.checkpoint_activations,
+        normalize=cfg.data.normalize,
+    )
+
+
 def save_model(directory: Path, cfg: Config, model: Mapping[str, Tensor], critic: Mapping[str, Tensor]) -> None:
     """Write model.safetensors, critic.safetensors (when there is a critic) and config.yaml."""
     save_file(dict(model), directory / "model.safetensors")
@@ -32,7 +42,7 @@ def load_model(directory: Path) -> tuple[MaskedAutoencoder, Config]:
         MarlinError: the weights do not belong to the configuration beside them.
     """
     cfg = load_config(str(directory / "config.yaml"))
-    model = build_model(cfg.model.size, geometry_of(cfg))
+    model = model_of(cfg)
     try:
         model.load_state_dict(load_file(directory / "model.safetensors"))
     except RuntimeError as error:

@@ -23,9 +23,9 @@ from train.data.batch import Batch
 from train.data.loader import fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
 from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
-from train.export import geometry_of
+from train.export import geometry_of, model_of
 from train.metrics import MetricLog
-from train.model import build_critic, build_model
+from train.model import build_critic
 from train.publish import Publisher
 from train.resume import describe, resume
 from train.saving import save_state
@@ -164,9 +164,8 @@ class Trainer:
 
 def _build_engines(cfg: Config, micro_batches: int) -> dict[str, Any]:
     torch.manual_seed(cfg.train.seed)
-    geometry = geometry_of(cfg)
-    generator = build_model(cfg.model.size, geometry, cfg.model.checkpoint_activations)
-    critic = build_critic(cfg.model.size, geometry) if cfg.critic.weight > 0 else None
+    generator = model_of(cfg)
+    critic = build_critic(cfg.model.size, geometry_of(cfg)) if cfg.critic.weight > 0 else None
     engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage)}
     if critic is not None:
         # The critic is small, and the gradient penalty needs its parameters whole: never sharded.

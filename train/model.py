@@ -14,6 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from train.cubes import patchify
 from train.sizes import CHANNELS, SIZES, TUBELET, ViTSize
 
+PIXEL_SCALES = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and spread of red, green and blue by the values of `data.normalize`."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -117,19 +123,34 @@ class Transformer(nn.Module):
 class MaskedAutoencoder(nn.Module):
     """Encoder over visible cubes, narrow decoder over all of them (MARLIN, equations 1 and 2).
 
+    Pixels are in [0, 1] on both sides. Where they are normalised, that happens in here and to what the encoder sees
+    alone, as VideoMAE does it: targets, reconstructions, pictures and whoever asks for features know nothing of it.
+
     Args:
         geometry: clip and cube.
         encoder: width, depth and heads of the encoder.
         decoder: the same of the decoder.
         recompute: trade compute for memory in the backward pass.
+        normalize: a value of `data.normalize`.
     """
 
     enc_pos: Tensor
     dec_pos: Tensor
+    pixel_mean_P: Tensor
+    pixel_spread_P: Tensor
 
-    def __init__(self, geometry: Geometry, encoder: ViTSize, decoder: ViTSize, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        encoder: ViTSize,
+        decoder: ViTSize,
+        *,
+        recompute: bool = False,
+        normalize: str = "none",
+    ) -> None:
         super().__init__()
         self.geometry = geometry
+        self.normalize = normalize
         self.embed = nn.Linear(geometry.cube, encoder.width)
         self.encoder = Transformer(encoder, recompute)
         self.enc_to_dec = nn.Linear(encoder.width, decoder.width, bias=False)
@@ -138,6 +159,9 @@ class MaskedAutoencoder(nn.Module):
         self.head = nn.Linear(decoder.width, geometry.cube)
         self.register_buffer("enc_pos", sincos_table(geometry.tokens, encoder.width), persistent=False)
         self.register_buffer("dec_pos", sincos_table(geometry.tokens, decoder.width), persistent=False)
+        for name, values in zip(("pixel_mean_P", "pixel_spread_P"), PIXEL_SCALES[normalize], strict=True):
+            channels = torch.tensor(values).repeat_interleave(geometry.cube // CHANNELS)
+            self.register_buffer(name, channels, persistent=False)
         self.apply(_init_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
@@ -172,15 +196,21 @@ class MaskedAutoencoder(nn.Module):
             (B, N, D), or (B, D) when pooled.
         """
         cubes_BNP = patchify(clips_BCTHW, self.geometry.tubelet, self.geometry.patch)
-        tokens_BND = self.embed(cubes_BNP)
+        tokens_BND = self._embed(cubes_BNP)
         mixed_BND = self.encoder.mix(tokens_BND + self.enc_pos.to(tokens_BND.dtype))
         out: Tensor = self.encoder.norm(mixed_BND.mean(1) if pool else mixed_BND)
         return out
 
     def _tokens(self, cubes_BNP: Tensor, visible_BV: Tensor) -> Tensor:
         """Embed only the cubes that the encoder sees."""
-        embedded: Tensor = self.embed(gather_cubes(cubes_BNP, visible_BV))
+        embedded = self._embed(gather_cubes(cubes_BNP, visible_BV))
         return embedded + self.enc_pos[visible_BV].to(embedded.dtype)
+
+    def _embed(self, cubes_BKP: Tensor) -> Tensor:
+        if self.normalize != "none":
+            cubes_BKP = (cubes_BKP - self.pixel_mean_P) / self.pixel_spread_P
+        embedded: Tensor = self.embed(cubes_BKP)
+        return embedded
 
 
 class Critic(nn.Module):
@@ -211,9 +241,12 @@ def gather_cubes(cubes_BNP: Tensor, index_BM: Tensor) -> Tensor:
     return cubes_BNP.gather(1, index_BM[..., None].expand(-1, -1, cubes_BNP.shape[-1]))
 
 
-def build_model(size: str, geometry: Geometry, recompute: bool = False) -> MaskedAutoencoder:
+def build_model(
+    size: str, geometry: Geometry, *, recompute: bool = False, normalize: str = "none"
+) -> MaskedAutoencoder:
     """Masked autoencoder of a named size (`train.sizes.SIZES`) with fresh weights."""
-    return MaskedAutoencoder(geometry, SIZES[size].encoder, SIZES[size].decoder, recompute)
+    sizes = SIZES[size]
+    return MaskedAutoencoder(geometry, sizes.encoder, sizes.decoder, recompute=recompute, normalize=normalize)
 
 
 def build_critic(size: str, geometry: Geometry) -> Critic:

@@ -25,8 +25,8 @@ from eval.sequences import frame_sequences, held_out
 from eval.tasks.context import TaskContext
 from pipeline.dataset import Dataset
 from pipeline.errors import MarlinError
-from train.export import geometry_of
-from train.model import MaskedAutoencoder, build_model
+from train.export import model_of
+from train.model import MaskedAutoencoder
 
 CHECKPOINT, UNTRAINED, PIXELS = "checkpoint", "untrained", "pixels"
 _MAX_ITERATIONS = 2000
@@ -127,7 +127,7 @@ def _untrained(context: TaskContext) -> MaskedAutoencoder:
     """The same architecture with fresh weights, the same ones for every checkpoint."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.cfg.eval.seed)
-        return build_model(context.cfg.model.size, geometry_of(context.cfg))
+        return model_of(context.cfg)
 
 
 def _score(found: WindowFeatures, name: str, classes: Sequence[str], seed: int) -> ProbeScore:

@@ -154,6 +154,9 @@ class DataConfig(Section):
     frames: PositiveInt = Field(16, description="Frames of a training clip.")
     stride: PositiveInt = Field(2, description="Distance of its frames in the video.")
     flip: bool = Field(False, description="Random horizontal flip, eye regions swapped with it.")
+    normalize: Literal["none", "imagenet"] = Field(
+        "none", description="Scaling of pixels inside the model, before its first layer; the target stays in [0, 1]."
+    )
     decoder: Literal["dali", "opencv"] = Field(
         "dali", description="JPEG decoder; 'opencv' is for machines without DALI, with the same pixels."
     )

@@ -33,9 +33,9 @@ _RENAMED = {
 _SMALL = Geometry(frames=4, size=16, patch=8)
 
 
-def tiny_model(geometry: Geometry = _SMALL) -> MaskedAutoencoder:
+def tiny_model(geometry: Geometry = _SMALL, normalize: str = "none") -> MaskedAutoencoder:
     torch.manual_seed(0)
-    return MaskedAutoencoder(geometry, ViTSize(32, 2, 2), ViTSize(16, 1, 2)).eval()
+    return MaskedAutoencoder(geometry, ViTSize(32, 2, 2), ViTSize(16, 1, 2), normalize=normalize).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,20 @@ def test_equals_the_published_network_for_the_same_weights(
         torch.testing.assert_close(ours.encode(clips), theirs.extract_features(clips, True), atol=1e-4, rtol=0)
         pooled = theirs.extract_features(clips, False)
         torch.testing.assert_close(ours.encode(clips, pool=True), pooled, atol=1e-4, rtol=0)
+
+
+def test_pixels_are_normalised_in_front_of_the_encoder_alone() -> None:
+    plain, normalising = tiny_model(), tiny_model(normalize="imagenet")
+    normalising.load_state_dict(plain.state_dict())
+    clips = torch.rand(2, 3, _SMALL.frames, _SMALL.size, _SMALL.size)
+    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    scaled = (clips - mean.view(3, 1, 1, 1)) / spread.view(3, 1, 1, 1)
+    split = split_indices(random_mask(2, _SMALL.tokens, 3), 3)
+    with torch.no_grad():
+        torch.testing.assert_close(normalising.encode(clips), plain.encode(scaled))
+        cubes = [patchify(pixels, _SMALL.tubelet, _SMALL.patch) for pixels in (clips, scaled)]
+        torch.testing.assert_close(normalising(cubes[0], *split), plain(cubes[1], *split))
+        assert not torch.allclose(normalising.encode(clips), plain.encode(clips), atol=0.1)
 
 
 def test_hidden_cubes_never_reach_the_output() -> None:

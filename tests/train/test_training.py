@@ -14,6 +14,7 @@ from drawn import Drawn
 from drawn_runs import small_config
 from training import marlin, signal_at, start_marlin, weights, write_config
 
+from eval.job import open_checkpoint
 from pipeline.checkpoints import list_checkpoints
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
@@ -110,6 +111,13 @@ def test_a_run_without_dali_trains_the_same(
     run_training(training("opencv", "train.steps=2", "data.decoder=opencv"))
     trained = [weights(training(name), tmp_path / name) for name in ("dali", "opencv")]
     assert trained[0] == trained[1]
+
+
+def test_a_checkpoint_normalises_as_it_was_trained(training: MakeTraining, tmp_path: Path) -> None:
+    cfg = training("normalised", "data.normalize=imagenet", "train.steps=1", "critic.weight=0")
+    run_training(cfg)
+    with open_checkpoint(run_store(cfg), list_checkpoints(run_store(cfg))[-1]) as (model, _):
+        assert model.normalize == "imagenet"
 
 
 @pytest.mark.slow
