@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from synthetic import DrawnTrack
+from synthetic import DrawnTrack, write_dataset
 
 from pipeline.config.schema import Config
-from pipeline.dataset import Dataset
-from pipeline.storage import Store
+from pipeline.dataset import Dataset, load_dataset
+from pipeline.storage import Store, open_store
 
 MakeConfig = Callable[..., Config]
 
@@ -27,3 +28,16 @@ class Drawn:
 
     dataset: Dataset
     store: Store
+
+
+def drawn_unparsed(folder: Path) -> Drawn:
+    """The drawn dataset with parsing failed in the first half of every sample: their grids are zero."""
+    store = open_store(str(folder))
+    write_dataset(store, TRACKS, size=32, patch=8, label_maps=False)
+    dataset = load_dataset(store)
+    for sample in dataset.samples:
+        offset, length = sample.parts["regions.npy"]
+        with (folder / sample.shard).open("r+b") as shard:
+            shard.seek(offset + length - sample.frames * 16)
+            shard.write(bytes(sample.frames // 2 * 16))
+    return Drawn(dataset, store)

@@ -24,6 +24,7 @@ from train.data.loader import fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
 from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
 from train.export import geometry_of, model_of
+from train.masking import unparsed_frames
 from train.metrics import MetricLog
 from train.model import build_critic
 from train.publish import Publisher
@@ -117,6 +118,9 @@ class Trainer:
         micro_batches = list(islice(batches, self.micro_batches))
         waited = time.perf_counter() - waiting
         metrics = self.stepper([self.masker(batch) for batch in micro_batches], self.done)
+        # A count of the whole global batch, while `mean_over_ranks` averages.
+        unparsed = torch.stack([unparsed_frames(batch.regions_BTHW) for batch in micro_batches]).sum()
+        metrics["train/unparsed_frames"] = unparsed * self.world.size
         self.done += 1
         elapsed = self.log.step_time()
         values: dict[str, torch.Tensor | float] = {

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from pipeline.config.schema import MaskConfig
 from pipeline.errors import UsageError
 from train.hashing import PATTERN, REGION_ORDER, TRIM, noise_tensor
 
@@ -38,6 +39,22 @@ def visible_count(tubelets: int, patches: int, ratio: float, rounding: str) -> i
     if not 0 < keep < total:
         raise UsageError(f"data.mask.ratio={ratio} leaves {keep} of {total} cubes visible: choose another ratio")
     return keep
+
+
+def mask_clips(mask: MaskConfig, regions_BTHW: Tensor, hash_B: Tensor, side: int) -> Tensor:
+    """`make_mask` as a run is configured, for region grids as they are stored.
+
+    Args:
+        mask: the run's `data.mask`.
+        regions_BTHW: region bitmasks of the first frame of each tubelet, on the dataset's patch grid.
+        hash_B: int64 hash of each clip.
+        side: patches in a row of the model's grid.
+
+    Raises:
+        UsageError: the dataset's grid does not divide into the model's.
+    """
+    regions_BTN = pool_regions(regions_BTHW, side).flatten(2)
+    return make_mask(mask.strategy, regions_BTN, hash_B, ratio=mask.ratio, rounding=mask.rounding)
 
 
 def make_mask(strategy: str, regions_BTN: Tensor, hash_B: Tensor, *, ratio: float, rounding: str) -> Tensor:
@@ -103,7 +120,7 @@ def eligible_by_region(regions_BTN: Tensor, order_BR: Tensor, least: int) -> Ten
         table_BV = torch.where(touched_V, torch.minimum(table_BV, place_BR[:, region, None]), table_BV)
     place_BTN = table_BV.to(torch.uint8).gather(1, regions_BTN.flatten(1).long()).view_as(regions_BTN)
     # The `least`-th smallest place is the first place at which `least` patches have become eligible.
-    stop_BT1 = place_BTN.sort(dim=2).values[:, :, least - 1, None]
+    stop_BT1 = place_BTN.kthvalue(least, dim=2, keepdim=True).values
     return place_BTN <= stop_BT1
 
 
@@ -136,9 +153,9 @@ def pool_regions(regions_BTHW: Tensor, side: int) -> Tensor:
     return pooled
 
 
-def unparsed_frames(regions_BTN: Tensor) -> Tensor:
+def unparsed_frames(regions_BTHW: Tensor) -> Tensor:
     """How many tubelet frames of the batch have an all-zero grid: a 0-d int64 tensor on its device."""
-    return (regions_BTN == 0).all(dim=-1).sum()
+    return (regions_BTHW == 0).flatten(2).all(dim=2).sum()
 
 
 def _one_pattern(regions_BTN: Tensor, hash_B: Tensor, count: int) -> Tensor:

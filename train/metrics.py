@@ -12,6 +12,7 @@ from pipeline.tracking import Tracker
 
 _log = logging.getLogger(__name__)
 _SHOWN = {"train/mse": "mse", "train/critic_loss": "critic", "train/lr": "lr", "train/clips_per_s": "clips/s"}
+_SHOWN_IF_ANY = {"train/unparsed_frames": "unparsed frames"}
 
 
 class MetricLog:
@@ -54,6 +55,7 @@ class MetricLog:
         values = {name: float(value) for name, value in raw.items()}
         self._tracker.log_metrics(values, step)
         shown = {short: f"{values[name]:.4g}" for name, short in _SHOWN.items() if name in values}
+        shown |= {short: f"{values[name]:.0f}" for name, short in _SHOWN_IF_ANY.items() if values.get(name)}
         if self._bar.disable:
             text = " ".join(f"{short} {value}" for short, value in shown.items())
             _log.info("step %d/%d %s", step, self._total, text, extra={"fields": {"step": step, **values}})

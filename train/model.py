@@ -36,9 +36,14 @@ class Geometry:
         return self.frames // self.tubelet
 
     @property
+    def side(self) -> int:
+        """Patches in a row of a frame."""
+        return self.size // self.patch
+
+    @property
     def patches(self) -> int:
         """Patches of a frame."""
-        return (self.size // self.patch) ** 2
+        return self.side**2
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,7 @@ from train.cubes import patchify
 from train.data.batch import Batch
 from train.engine import update_parameters
 from train.hashing import key_hash
-from train.masking import make_mask, visible_count
+from train.masking import mask_clips, visible_count
 from train.model import Geometry, gather_cubes, split_indices
 from train.objective import adversarial_loss, critic_loss, gradient_penalty, normalize_cubes, reconstruction_loss
 
@@ -44,10 +44,8 @@ class Masker:
     def __call__(self, batch: Batch) -> Masked:
         """Mask every clip of the batch, all at once."""
         clips_BCTHW = batch.clips_BCTHW.to(self._device, non_blocking=True)
-        regions_BTN = batch.regions_BTHW.to(self._device, non_blocking=True).flatten(2)
-        ratio, rounding = self._mask.ratio, self._mask.rounding
-        hash_B = batch.hash_B.to(self._device)
-        mask_BN = make_mask(self._mask.strategy, regions_BTN, hash_B, ratio=ratio, rounding=rounding)
+        regions_BTHW = batch.regions_BTHW.to(self._device, non_blocking=True)
+        mask_BN = mask_clips(self._mask, regions_BTHW, batch.hash_B.to(self._device), self._geometry.side)
         visible_BV, hidden_BM = split_indices(mask_BN, self._keep)
         cubes_BNP = patchify(clips_BCTHW, self._geometry.tubelet, self._geometry.patch)
         target_BMP = gather_cubes(cubes_BNP, hidden_BM)

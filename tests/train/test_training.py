@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from drawn import Drawn
+from drawn import Drawn, drawn_unparsed
 from drawn_runs import small_config
 from training import marlin, signal_at, start_marlin, weights, write_config
 
@@ -20,6 +20,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import run_store
 from pipeline.tracking import metric_history
+from train.data.plan import TrainPlan
 from train.export import load_model
 from train.launch import run_training
 from train.status import read_status
@@ -79,6 +80,23 @@ def test_golden_losses(training: MakeTraining) -> None:
         history = metric_history(cfg, run_store(cfg), name)
         assert [step for step, _ in history] == [1, 2, 3, 4, 5]
         assert [value for _, value in history] == pytest.approx(golden, rel=2e-3), name
+
+
+def test_unparsed_frames_are_counted_and_told(
+    training: MakeTraining, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unparsed = drawn_unparsed(tmp_path / "unparsed")
+    cfg = training("unparsed", f"data.dataset='{unparsed.store.url}'", "train.steps=3", "train.micro_batch=2")
+    plan = TrainPlan(cfg, unparsed.dataset, "train")
+    expected = [
+        sum(frame < clip.sample.frames // 2 for clip in plan.step(step) for frame in clip.frames(cfg.data)[::2])
+        for step in range(3)
+    ]
+    with caplog.at_level(logging.INFO):
+        run_training(cfg)
+    history = metric_history(cfg, run_store(cfg), "train/unparsed_frames")
+    assert history == [(step + 1, count) for step, count in enumerate(expected)]
+    assert f"unparsed frames {expected[0]}" in caplog.text
 
 
 def test_a_run_publishes_what_others_need(training: MakeTraining, tmp_path: Path) -> None:
@@ -314,15 +332,16 @@ def test_user_errors_of_the_ranks_reach_the_user_in_one_line(training: MakeTrain
 
 @pytest.mark.slow
 def test_two_ranks_compute_what_one_computes(training: MakeTraining, tmp_path: Path) -> None:
-    one = training("one", "train.steps=4", "train.micro_batch=2", "train.zero_stage=2")
-    two = training("two", "train.steps=4", "train.micro_batch=2", "train.zero_stage=2", "train.processes=2")
+    unparsed = drawn_unparsed(tmp_path / "unparsed")
+    settings = (f"data.dataset='{unparsed.store.url}'", "train.steps=4", "train.micro_batch=2", "train.zero_stage=2")
+    one, two = training("one", *settings), training("two", *settings, "train.processes=2")
     run_training(one)
     path = write_config(
         two.model_copy(update={"train": two.train.model_copy(update={"launcher": "torchrun"})}), tmp_path / "two.yaml"
     )
     finished = marlin("train", "-c", path)
     assert finished.returncode == 0, finished.stderr
-    for name in ("train/mse", "train/critic_loss"):
+    for name in ("train/mse", "train/critic_loss", "train/unparsed_frames"):
         alone = [value for _, value in metric_history(one, run_store(one), name)]
         shared = [value for _, value in metric_history(two, run_store(two), name)]
         assert shared == pytest.approx(alone, rel=1e-5), name
