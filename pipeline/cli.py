@@ -117,9 +117,10 @@ def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; recorded in the dataset")
     command.add_argument("--dry-run", action="store_true", help="only say what would go")
     command = _config(_verb(dataset, "order", verbs.dataset_order, "print what a rank will read, as JSON lines"))
-    command.add_argument("--world", type=int, default=1, help="ranks of the run (default: 1)")
-    command.add_argument("--rank", type=int, default=0, help="which of them (default: 0)")
-    command.add_argument("--steps", type=int, default=10, help="updates to list (default: 10)")
+    command.add_argument("--nodes", type=_at_least_1, default=1, metavar="N", help="nodes of the run (default: 1)")
+    command.add_argument("--world", type=_at_least_1, default=1, metavar="N", help="ranks of the run (default: 1)")
+    command.add_argument("--rank", type=_at_least_0, default=0, metavar="R", help="which of them (default: 0)")
+    command.add_argument("--steps", type=_at_least_0, default=10, metavar="N", help="updates to list (default: 10)")
 
 
 def _verb(
@@ -137,8 +138,16 @@ def _config(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _at_least_0(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return _at_least(0, text)
+
+
+def _at_least_1(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
     return int(text)
 
 

@@ -178,10 +178,11 @@ def dataset_remove(args: Namespace) -> None:
 
 
 def dataset_order(args: Namespace) -> None:
-    """What a rank will read, as JSON lines."""
+    """What a rank will read and how it will be masked, as JSON lines."""
     from train.data.preview import order_lines
 
-    for line in order_lines(_config(args), world=args.world, rank=args.rank, steps=args.steps):
+    place = {"nodes": args.nodes, "world": args.world, "rank": args.rank}
+    for line in order_lines(_config(args), **place, steps=args.steps):
         _say(line)
 
 

@@ -1,5 +1,6 @@
 """DeepSpeed engines of generator and critic, in one process group."""
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -14,12 +15,13 @@ from pipeline.config.schema import TrainConfig
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks of the run."""
+    """This process among the ranks of the run, which are spread evenly over `nodes`."""
 
     rank: int
     size: int
     local_rank: int
     device: torch.device
+    nodes: int = 1
 
     @property
     def leads(self) -> bool:
@@ -38,6 +40,8 @@ def join_world() -> World:
     rank = int(os.environ.setdefault("RANK", "0"))
     size = int(os.environ.setdefault("WORLD_SIZE", "1"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    # Not every launcher says how many ranks a node has; then all may be on one.
+    nodes = math.ceil(size / int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     if "MASTER_PORT" not in os.environ:
         os.environ["MASTER_PORT"] = str(_free_port())
@@ -50,7 +54,7 @@ def join_world() -> World:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", verbose=False)
     device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
-    return World(rank, size, local_rank, device)
+    return World(rank, size, local_rank, device, nodes)
 
 
 def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: int) -> Any:

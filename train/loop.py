@@ -92,6 +92,7 @@ class Trainer:
             split="train",
             rank=self.world.rank,
             world=self.world.size,
+            nodes=self.world.nodes,
             consumed=self.done * self.cfg.train.global_batch,
             device=self.world.device,
         ) as batches:

@@ -35,7 +35,10 @@ def train_here(cfg: Config) -> Status:
         torch.set_num_threads(cfg.launch.threads)
     trainer: Trainer | None = None
     try:
-        with Trainer(cfg, join_world()) as trainer:
+        world = join_world()
+        if not world.leads and not os.environ.get("MARLIN_VERBOSE"):  # what all ranks do, the first one tells
+            logging.getLogger("train").setLevel(logging.WARNING)
+        with Trainer(cfg, world) as trainer:
             return trainer.train()
     except Exception as error:
         _report(run_store(cfg), error, trainer.done if trainer else 0)

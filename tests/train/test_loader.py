@@ -19,8 +19,9 @@ from pipeline.config.schema import Config
 from pipeline.dataset import Sample, load_dataset
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import open_store
-from train.data.batch import Batch, mirror_regions
+from train.data.batch import Batch
 from train.data.loader import fixed_clips, open_loader, steps_per_epoch, total_steps
+from train.data.regions import mirror_regions
 from train.data.shards import jpeg_header
 
 DECODERS = ["dali", "opencv"]

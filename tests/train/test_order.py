@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import MarlinError, UsageError
-from train.data.order import Order, deal, linked_groups, stream_count
+from train.data.order import Order, check_nodes, deal, linked_groups, stream_count
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice, valid_starts
 
 worlds = pytest.mark.parametrize("world", [1, 2, 4])
@@ -64,6 +64,27 @@ def test_epochs_repeat_nothing_and_leave_out_everything_equally_often(group_size
         assert max(counts) - min(counts) <= 1
 
 
+def test_each_epoch_tells_once_what_it_leaves_out(caplog: pytest.LogCaptureFixture):
+    order = make_order([3, 4, 5, 7], 4)
+    with caplog.at_level("DEBUG"):
+        for step in range(9):  # three epochs of three items a stream
+            order.batch(step)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert len(told) == 3
+    for epoch, line in enumerate(told):
+        absent = order.left_out(epoch)
+        assert line.startswith(
+            f"epoch {epoch} leaves out 7 of 19, to keep streams equal: {', '.join(absent[:3])} and 4 more"
+        )
+        assert f"epoch {epoch} leaves out: {', '.join(absent)}" in caplog.text
+    assert len({line.partition(":")[2] for line in told}) == 3  # not always the same ones
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        make_order([4, 4], 4).batch(0)
+        make_order([4, 5], 2).batch(0)
+    assert [record.getMessage().rpartition(":")[2].count(",") for record in caplog.records] == [0]
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     order = make_order([5] * 8, 8)
     assert not np.array_equal(order.epoch(0), order.epoch(1))
@@ -109,6 +130,17 @@ def test_streams_that_do_not_fit_are_refused_with_the_nearest():
         stream_count(8, 5, 8)
     with pytest.raises(UsageError, match="nearest is 2"):
         stream_count(8, 5, 3)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_nodes_that_do_not_own_whole_streams_are_refused_with_the_nearest(streams: int, nodes: int, world: int):
+    fitting = [count for count in range(1, 41) if streams % count == 0 and world % count == 0]
+    if nodes in fitting:
+        check_nodes(streams, nodes, world)
+        return
+    nearest = [max(count for count in fitting if count < nodes), *[count for count in fitting if count > nodes][:1]]
+    with pytest.raises(UsageError, match=f"the nearest that fit are {' or '.join(map(str, nearest))}$"):
+        check_nodes(streams, nodes, world)
 
 
 def test_batches_that_do_not_fit_are_refused_with_the_nearest(make_config: MakeConfig):

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import psutil
 import pytest
 from drawn import Drawn, drawn_unparsed
 from drawn_runs import small_config
-from training import marlin, signal_at, start_marlin, weights, write_config
+from training import REPOSITORY, environment, marlin, signal_at, start_marlin, weights, write_config
 
 from eval.job import open_checkpoint
 from pipeline.checkpoints import list_checkpoints
@@ -341,6 +343,7 @@ def test_two_ranks_compute_what_one_computes(training: MakeTraining, tmp_path: P
     )
     finished = marlin("train", "-c", path)
     assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("epoch 0 leaves out 7 of 19") == 1
     for name in ("train/mse", "train/critic_loss", "train/unparsed_frames"):
         alone = [value for _, value in metric_history(one, run_store(one), name)]
         shared = [value for _, value in metric_history(two, run_store(two), name)]
@@ -351,6 +354,36 @@ def test_two_ranks_compute_what_one_computes(training: MakeTraining, tmp_path: P
     again = marlin("train", "-c", path, "train.steps=5")
     assert again.returncode == 0, again.stderr
     assert "resumed from checkpoint step-00000004.r0" in again.stderr
+
+
+@pytest.mark.slow
+def test_nodes_that_do_not_fit_the_streams_are_refused(training: MakeTraining, tmp_path: Path) -> None:
+    """Three ranks that are told, as torchrun does on three machines, that each has a machine of its own."""
+    cfg = training("nodes", "train.global_batch=12")
+    path = write_config(cfg, tmp_path / "nodes.yaml")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    place |= {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "train.worker", path],
+            env=environment(**place, RANK=str(rank)),
+            cwd=REPOSITORY,
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(3)
+    ]
+    try:
+        assert [rank.wait(120) for rank in ranks] == [2, 2, 2]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    status = read_status(run_store(cfg))
+    assert status is not None
+    assert status.usage
+    assert "3 nodes do not fit: each must own whole streams, of 4" in status.reason
+    assert not list_checkpoints(run_store(cfg))
 
 
 def _worker_of(launcher: int) -> int:

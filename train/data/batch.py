@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from train.data.encoded import EncodedClip
+from train.data.plan import Clip
 from train.data.shards import UInt8s
 from train.hashing import signed
-
-_ONE, _LEFT_EYE, _RIGHT_EYE = np.uint8(1), np.uint8(1 << 2), np.uint8(1 << 3)
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,22 @@ class Batch:
 def assemble(group: Sequence[EncodedClip], clips_BCTHW: Tensor, device: torch.device) -> Batch:
     """Put decoded clips, already on the device and mirrored, and all that masking needs together."""
     clips = [encoded.clip for encoded in group]
-    regions = [mirror_regions(own.regions_THW) if own.clip.flip else own.regions_THW for own in group]
+    regions_BTHW, hash_B = mask_inputs(clips, [encoded.regions_THW for encoded in group])
     return Batch(
         clips_BCTHW=clips_BCTHW,
-        regions_BTHW=torch.from_numpy(np.stack(regions)).to(device),
-        hash_B=torch.tensor([signed(clip.hash) for clip in clips], device=device),
+        regions_BTHW=regions_BTHW.to(device),
+        hash_B=hash_B.to(device),
         keys=tuple(clip.sample.key for clip in clips),
         starts=tuple(clip.start for clip in clips),
         flips=tuple(clip.flip for clip in clips),
     )
 
 
-def mirror_regions(regions: UInt8s) -> UInt8s:
-    """Region bitmasks of the mirrored picture: the person's left eye becomes the right one."""
-    mirrored = regions[..., ::-1]
-    swapped: UInt8s = (mirrored & _LEFT_EYE) << _ONE | (mirrored & _RIGHT_EYE) >> _ONE
-    return mirrored & ~(_LEFT_EYE | _RIGHT_EYE) | swapped
+def mask_inputs(clips: Sequence[Clip], regions: Sequence[UInt8s]) -> tuple[Tensor, Tensor]:
+    """What decides the masks of clips: `regions_BTHW` and `hash_B` of a `Batch`, on the CPU.
+
+    Args:
+        clips: what is read.
+        regions: the `tubelet_regions` (T, H, W) of each.
+    """
+    return torch.from_numpy(np.stack(regions)), torch.tensor([signed(clip.hash) for clip in clips])

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from pipeline.config.schema import DataConfig
 from train.data.plan import Clip
+from train.data.regions import tubelet_regions
 from train.data.shards import ShardReader, UInt8s
-from train.sizes import TUBELET
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class EncodedClip:
     Attributes:
         clip: which one.
         jpegs: its frames, intact JPEGs.
-        regions_THW: uint8 region bitmasks of the first frame of each tubelet, as stored: not mirrored.
+        regions_THW: uint8 region bitmasks of the first frame of each tubelet, mirrored where the clip is.
     """
 
     clip: Clip
@@ -35,8 +35,8 @@ def read_clip(reader: ShardReader, data: DataConfig, clip: Clip) -> EncodedClip:
     Raises:
         MarlinError: its shard is missing or damaged.
     """
-    frames = clip.frames(data)
-    return EncodedClip(clip, reader.jpegs(clip.sample, frames), reader.regions(clip.sample)[frames[::TUBELET]])
+    jpegs = reader.jpegs(clip.sample, clip.frames(data))
+    return EncodedClip(clip, jpegs, tubelet_regions(clip, reader.regions(clip.sample), data))
 
 
 def work_ahead(

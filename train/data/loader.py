@@ -20,6 +20,7 @@ from train.data.batch import Batch, assemble
 from train.data.cache import NodeCache
 from train.data.encoded import EncodedClip, read_clip, work_ahead
 from train.data.opencv import decode_clip, opencv_clips
+from train.data.order import check_nodes
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice
 from train.data.shards import ShardReader
 from train.data.synthetic import synthetic_batches
@@ -55,6 +56,7 @@ def open_loader(
     split: str,
     rank: int,
     world: int,
+    nodes: int = 1,
     consumed: int = 0,
     device: torch.device = CPU,
 ) -> Loader:
@@ -67,11 +69,12 @@ def open_loader(
         split: "train" or "val".
         rank: this process, of `world`.
         world: processes that share each global batch.
+        nodes: machines that they are spread over evenly; each reads shards of its own.
         consumed: samples of the run consumed before, by all ranks together: the whole state of the loader.
         device: where batches shall lie; frames travel there as bytes and become floats there.
 
     Raises:
-        UsageError: batch, world, streams and dataset do not fit each other; the message names what does.
+        UsageError: batch, world, nodes, streams and dataset do not fit each other; the message names what does.
         MarlinError: while iterating: a shard is missing or damaged.
     """
     micros, first = accumulation(cfg, world), first_step(cfg, consumed)
@@ -81,6 +84,7 @@ def open_loader(
         raise UsageError("data.source=shards needs a dataset: set data.dataset")
     _check_decoder(cfg, device)
     plan = TrainPlan(cfg, dataset, split)
+    check_nodes(plan.order.streams, nodes, world)
     groups = (plan.step(first + index // micros, rank_slice(cfg, rank, world, index % micros)) for index in count())
     return Loader(_batches(cfg, dataset, store, groups, device))
 

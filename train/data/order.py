@@ -9,7 +9,8 @@ next equal share of every stream. The position of a batch is therefore one integ
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from logging import DEBUG, getLogger
+from logging import getLogger
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ _log = getLogger(__name__)
 MAX_STREAMS = 32
 
 Indices = NDArray[np.int64]
+
+_NAMED = 3
 
 
 def linked_groups(pairs: Iterable[tuple[str, str]]) -> list[int]:
@@ -68,6 +71,23 @@ def stream_count(global_batch: int, groups: int, wanted: int | None) -> int:
             f"allow at most {largest}, and it must divide the batch; the nearest is {nearest}"
         )
     return wanted
+
+
+def check_nodes(streams: int, nodes: int, world: int) -> None:
+    """Make sure that each node has equally many ranks and owns whole streams, so that it reads only its own shards.
+
+    Raises:
+        UsageError: it would not; names the nearest counts that fit.
+    """
+    most = gcd(streams, world)
+    if most % nodes == 0:
+        return
+    fit = [count for count in range(1, most + 1) if most % count == 0]
+    below, above = [count for count in fit if count < nodes][-1:], [count for count in fit if count > nodes][:1]
+    raise UsageError(
+        f"{nodes} nodes do not fit: each must own whole streams, of {streams}, and as many of the {world} ranks as "
+        f"every other: the nearest that fit are {' or '.join(map(str, below + above))}"
+    )
 
 
 def deal(weights: Sequence[int], streams: int) -> list[list[int]]:
@@ -121,8 +141,6 @@ class Order:
         self._dealt = [self._base(np.concatenate([members[names[group]] for group in own])) for own in dealt]
         self.length = min(len(own) for own in self._dealt)
         self._epochs: dict[int, Indices] = {}
-        if missing := len(keys) - self.streams * self.length:
-            _log.info("%d of %d items, others in each epoch, are left out to keep streams equal", missing, len(keys))
 
     def batch(self, step: int) -> list[tuple[int, int]]:
         """The (item, epoch) pairs of global batch `step`, counted from 0: the share of stream 0, of stream 1, …"""
@@ -140,14 +158,25 @@ class Order:
             oldest = epoch - 1 - self._share // self.length
             self._epochs = {known: items for known, items in self._epochs.items() if known >= oldest}
             self._epochs[epoch] = np.stack([self._shuffled(own, epoch) for own in self._dealt])
-            if _log.isEnabledFor(DEBUG):
-                _log.debug("epoch %d leaves out: %s", epoch, ", ".join(self.left_out(epoch)))
+            self._tell(epoch, self.left_out(epoch))
         return self._epochs[epoch]
 
     def left_out(self, epoch: int) -> list[str]:
         """Keys of the items that an epoch does not show, because their stream is longer than the shortest one."""
-        shown = set(self.epoch(epoch).ravel().tolist())
-        return [key for item, key in enumerate(self._keys) if item not in shown]
+        absent = np.ones(len(self._keys), dtype=bool)
+        absent[self.epoch(epoch)] = False
+        return [self._keys[item] for item in np.flatnonzero(absent)]
+
+    def _tell(self, epoch: int, left_out: Sequence[str]) -> None:
+        if not left_out:
+            return
+        rest = len(left_out) - _NAMED
+        named = ", ".join(left_out[:_NAMED]) + (f" and {rest} more (--verbose names all)" if rest > 0 else "")
+        _log.info(
+            "epoch %d leaves out %d of %d, to keep streams equal: %s", epoch, len(left_out), len(self._keys), named
+        )
+        if rest > 0:
+            _log.debug("epoch %d leaves out: %s", epoch, ", ".join(left_out))
 
     def _base(self, items: Indices) -> Indices:
         hashes = stream_array(sample_hashes(self._seed, 0, self._hashes[items]), DEAL)

@@ -23,6 +23,7 @@ _OPEN_FILES = 128
 _KNOWN_HEADERS = 8
 _SCAN = 0xDA
 _END = b"\xff\xd9"
+_REGIONS = "regions.npy"
 
 
 class ShardReader:
@@ -72,23 +73,11 @@ class ShardReader:
         Raises:
             MarlinError: they are missing, unreadable or of another shape.
         """
-        data = self.part(sample, "regions.npy")
-        try:
-            regions = np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError, SyntaxError):
-            raise self.damaged(sample, "regions.npy is no array") from None
-        if not isinstance(regions, np.ndarray) or regions.dtype != np.uint8 or regions.ndim != 3:
-            raise self.damaged(sample, "regions.npy is no region grid")
-        if len(regions) != sample.frames:
-            raise self.damaged(sample, f"regions.npy has {len(regions)} frames, not {sample.frames}")
-        return regions
+        return _parse_regions(self._dataset.url, sample, self.part(sample, _REGIONS))
 
     def damaged(self, sample: Sample, detail: str) -> MarlinError:
         """The error for a sample whose bytes are wrong."""
-        return MarlinError(
-            f"{self._dataset.url}/{sample.shard} is damaged at sample {sample.key}: {detail}; "
-            f"`marlin dataset verify` lists all damage; restore the shard, or {REMAKE}"
-        )
+        return _damaged(self._dataset.url, sample, detail)
 
     def close(self) -> None:
         """Close all files."""
@@ -140,6 +129,34 @@ class ShardReader:
             if len(self._files) > _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
         return file
+
+
+def read_regions(store: Store, sample: Sample) -> UInt8s:
+    """Region bitmasks (frames, grid, grid) of a sample, without the rest of its shard.
+
+    Raises:
+        MarlinError: they are missing, unreadable or of another shape.
+    """
+    return _parse_regions(store.url, sample, store.read_range(sample.shard, *sample.parts[_REGIONS]))
+
+
+def _parse_regions(url: str, sample: Sample, data: bytes) -> UInt8s:
+    try:
+        regions = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError):
+        raise _damaged(url, sample, f"{_REGIONS} is no array") from None
+    if not isinstance(regions, np.ndarray) or regions.dtype != np.uint8 or regions.ndim != 3:
+        raise _damaged(url, sample, f"{_REGIONS} is no region grid")
+    if len(regions) != sample.frames:
+        raise _damaged(url, sample, f"{_REGIONS} has {len(regions)} frames, not {sample.frames}")
+    return regions
+
+
+def _damaged(url: str, sample: Sample, detail: str) -> MarlinError:
+    return MarlinError(
+        f"{url}/{sample.shard} is damaged at sample {sample.key}: {detail}; "
+        f"`marlin dataset verify` lists all damage; restore the shard, or {REMAKE}"
+    )
 
 
 def jpeg_header(data: bytes) -> bytes | None:
