@@ -101,9 +101,10 @@ def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="N",
         help="samples to measure sizes and regions on (default: 256)",
     )
-    command = _config(_verb(dataset, "show", verbs.dataset_show, "draw samples with their regions"))
+    command = _config(_verb(dataset, "show", verbs.dataset_show, "draw samples, or how they are masked"))
     command.add_argument("-o", "--output", default="samples.png", help="PNG to write (default: samples.png)")
-    command.add_argument("--count", type=int, default=8, help="samples to draw (default: 8)")
+    command.add_argument("--masks", action="store_true", help="draw clips under each masking strategy instead")
+    command.add_argument("--count", type=int, help="samples to draw (default: 8, with --masks 1)")
     command.add_argument("--key", action="append", default=[], help="a sample to draw (repeat for more)")
     command.add_argument("--source", action="append", default=[], help="draw samples of this source (repeat for more)")
     command = _config(_verb(dataset, "retry", verbs.dataset_retry, "try quarantined sources again"))

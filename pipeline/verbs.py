@@ -152,10 +152,17 @@ def dataset_stats(args: Namespace) -> None:
 
 
 def dataset_show(args: Namespace) -> None:
-    """Sample frames with their regions as one PNG."""
-    from preprocess.inspect.show import show
+    """Sample frames with their regions, or clips under each masking strategy, as one PNG."""
+    cfg, out = _config(args), Path(args.output)
+    store, chosen = dataset_store(cfg), {"keys": args.key, "sources": args.source}
+    if args.masks:
+        from eval.mask_picture import show_masks
 
-    drawn = show(dataset_store(_config(args)), Path(args.output), args.count, args.key, args.source)
+        drawn = show_masks(cfg, store, out, 1 if args.count is None else args.count, **chosen)
+    else:
+        from preprocess.inspect.show import show
+
+        drawn = show(store, out, 8 if args.count is None else args.count, **chosen)
     _say(f"wrote {args.output}: {plural(drawn, 'sample')}")
 
 

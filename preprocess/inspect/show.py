@@ -9,16 +9,16 @@ import numpy as np
 from pipeline.dataset import Dataset, Sample, load_dataset, read_exclusions
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import Store
-from pipeline.storage.atomic import os_error, whole_file
 from pipeline.text import nearest, printable, short
 from preprocess.arrays import Image
 from preprocess.dataset.plan import read_plan
 from preprocess.inspect.samples import load_grid
-from preprocess.regions import BACKGROUND, COLOURS, HAIR, LEFT_EYE, MOUTH, NOSE, REGIONS, RIGHT_EYE, SKIN, overlay
+from preprocess.regions import BACKGROUND, HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN, overlay
+from preprocess.sheet import INK, legend, text_line, write_png
 
-_FRAMES, _SIDE, _LINE = 8, 160, 24
+_FRAMES, _SIDE = 8, 160
+_WIDTH = _FRAMES * _SIDE
 _MOST = 256  # samples: their sheet takes a third of a gigabyte while it is drawn
-_INK, _PAPER = (235, 235, 235), (24, 24, 24)
 # Of several regions that touch a patch, the first of these gives it its colour.
 _FIRST = (LEFT_EYE, RIGHT_EYE, MOUTH, NOSE, HAIR, SKIN, BACKGROUND)
 
@@ -36,26 +36,39 @@ def show(store: Store, out: Path, count: int, keys: Sequence[str] = (), sources:
         UsageError: more than fits on a sheet, or no such key or source.
         MarlinError: nothing to draw, as of a source that is quarantined, with the reason.
     """
+    dataset = load_dataset(store)
+    samples = choose(store, dataset, dataset.samples, count=count, keys=keys, sources=sources)
+    head = text_line(legend(), _WIDTH)
+    write_png(np.concatenate([head, *(_strip(store, sample) for sample in samples)]), out)
+    return len(samples)
+
+
+def choose(
+    store: Store,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    *,
+    count: int,
+    keys: Sequence[str],
+    sources: Sequence[str],
+) -> list[Sample]:
+    """The samples to draw: all of `keys`, or `count` at most, spread evenly over those of `sources` or over all.
+
+    Args:
+        store, dataset: what they belong to.
+        samples: those that can be drawn.
+        count, keys, sources: as they were asked for.
+
+    Raises:
+        UsageError: more than fits on a sheet, or no such key or source.
+        MarlinError: nothing to draw, as of a source that is quarantined, with the reason.
+    """
     if not 1 <= count <= _MOST:
         raise UsageError(f"--count {count}: draw 1 to {_MOST} samples")
     if len(keys) > _MOST:
         raise UsageError(f"--key: {len(keys)} of them are more than fit on a sheet, {_MOST}")
-    samples = _choose(store, load_dataset(store), keys, sources)
-    if not keys:
-        samples = [samples[place] for place in np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))]
-    sheet = np.concatenate([_legend(), *(_strip(store, sample) for sample in samples)])
-    encoded = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
-    try:
-        with whole_file(out) as file:
-            file.write(encoded)
-    except OSError as error:
-        raise os_error(out, error) from None
-    return len(samples)
-
-
-def _choose(store: Store, dataset: Dataset, keys: Sequence[str], sources: Sequence[str]) -> list[Sample]:
-    samples = dataset.samples
-    known_keys, known_sources = {sample.key for sample in samples}, {sample.source for sample in samples}
+    known_keys = {sample.key for sample in dataset.samples}
+    known_sources = {sample.source for sample in dataset.samples}
     for key in keys:
         if key not in known_keys:
             raise _no_key(store, dataset, key)
@@ -64,8 +77,10 @@ def _choose(store: Store, dataset: Dataset, keys: Sequence[str], sources: Sequen
             raise _no_source(store, dataset, source)
     chosen = [s for s in samples if s.key in keys or s.source in sources] if keys or sources else list(samples)
     if not chosen:
-        raise MarlinError(f"{dataset.url} holds no sample to draw")
-    return chosen
+        raise MarlinError(f"{dataset.url} holds no such sample that can be drawn")
+    if keys:
+        return chosen
+    return [chosen[place] for place in np.unique(np.linspace(0, len(chosen) - 1, count).round().astype(int))]
 
 
 def _no_key(store: Store, dataset: Dataset, key: str) -> MarlinError:
@@ -95,19 +110,7 @@ def _no_source(store: Store, dataset: Dataset, source: str) -> MarlinError:
     return UsageError(f"the dataset holds no source {source!r}{nearest(source, dataset.sources.keys())}")
 
 
-def _strip(store: Store, sample: Sample) -> Image:
-    """Caption, frames of one sample in a row, and the same with their regions below."""
-    picked = np.linspace(0, sample.frames - 1, _FRAMES).round().astype(int)
-    frames = [_decode(store, sample, f"{frame:03d}.jpg", cv2.IMREAD_COLOR)[..., ::-1] for frame in picked]
-    labels = _label_maps(store, sample, frames[0].shape[0])
-    tinted = [overlay(frame, labels[place]) for frame, place in zip(frames, picked, strict=True)]
-    rows = [np.concatenate([_fitted(picture) for picture in row], axis=1) for row in (frames, tinted)]
-    caption = f"{sample.key}  {sample.split}  {sample.frames} frames  {short(sample.source, 60)}"
-    strip: Image = np.concatenate([_text_row([(caption, _INK)]), *rows])
-    return strip
-
-
-def _label_maps(store: Store, sample: Sample, size: int) -> Image:
+def label_maps(store: Store, sample: Sample, size: int) -> Image:
     """(frames, size, size) regions: the stored maps, or where there are none the most telling region of each patch."""
     if "labels.png" in sample.parts:
         return _decode(store, sample, "labels.png", cv2.IMREAD_UNCHANGED).reshape(-1, size, size)
@@ -120,19 +123,16 @@ def _label_maps(store: Store, sample: Sample, size: int) -> Image:
     return maps
 
 
-def _legend() -> Image:
-    return _text_row([(name, COLOURS[region]) for region, name in enumerate(REGIONS) if region != BACKGROUND])
-
-
-def _text_row(words: Sequence[tuple[str, tuple[int, int, int]]]) -> Image:
-    """A line of words, each in its colour, as wide as a strip."""
-    row = np.full((_LINE, _FRAMES * _SIDE, 3), _PAPER, np.uint8)
-    at = 8
-    for word, colour in words:
-        drawn = word.encode("ascii", "replace").decode()  # all that OpenCV can draw
-        cv2.putText(row, drawn, (at, _LINE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
-        at += cv2.getTextSize(drawn, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 24
-    return row
+def _strip(store: Store, sample: Sample) -> Image:
+    """Caption, frames of one sample in a row, and the same with their regions below."""
+    picked = np.linspace(0, sample.frames - 1, _FRAMES).round().astype(int)
+    frames = [_decode(store, sample, f"{frame:03d}.jpg", cv2.IMREAD_COLOR)[..., ::-1] for frame in picked]
+    labels = label_maps(store, sample, frames[0].shape[0])
+    tinted = [overlay(frame, labels[place]) for frame, place in zip(frames, picked, strict=True)]
+    rows = [np.concatenate([_fitted(picture) for picture in row], axis=1) for row in (frames, tinted)]
+    caption = f"{sample.key}  {sample.split}  {sample.frames} frames  {short(sample.source, 60)}"
+    strip: Image = np.concatenate([text_line([(caption, INK)], _WIDTH), *rows])
+    return strip
 
 
 def _fitted(picture: Image) -> Image:

@@ -90,10 +90,13 @@ def centre_clips(cfg: Config, dataset: Dataset, split: str, limit: int) -> list[
     samples = [sample for sample in dataset.of_split(split) if valid_starts(sample, cfg.data)]
     count = min(limit, len(samples))
     chosen = [samples[index * len(samples) // count] for index in range(count)]
-    return [
-        Clip(sample, (valid_starts(sample, cfg.data) - 1) // 2, False, sample_hash(cfg.eval.seed, 0, sample.key), 0)
-        for sample in chosen
-    ]
+    return [centre_clip(cfg, sample) for sample in chosen]
+
+
+def centre_clip(cfg: Config, sample: Sample) -> Clip:
+    """The clip in the middle of a sample that is long enough, not mirrored; `eval.seed` decides its mask."""
+    start = (valid_starts(sample, cfg.data) - 1) // 2
+    return Clip(sample, start, False, sample_hash(cfg.eval.seed, 0, sample.key), 0)
 
 
 def rank_slice(cfg: Config, rank: int, world: int, micro: int) -> slice:
