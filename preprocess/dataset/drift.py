@@ -18,19 +18,23 @@ def check_drift(plan: Plan, listing: Listing, url: str) -> list[str]:
     now = {source.name: source for source in listing.sources}
     both = [name for name in now if name in then]
     if moved := [name for name in both if now[name].split != then[name].split]:
-        first = moved[0]
+        before, after = (side[moved[0]].split or "none" for side in (then, now))
         raise UsageError(
-            f"{plural(len(moved), 'source')} of the dataset should be in another split now, as {first} "
-            f"({then[first].split}, now {now[first].split}): set corpus.splits back, or give corpus.name a new name"
+            f"{plural(len(moved), 'source')} of the dataset should be in another split now, as {moved[0]} "
+            f"({before}, now {after}): set corpus.splits back, or give corpus.name a new name"
         )
     lines = []
     for field in ("identity", "labels", "text"):
         changed = [name for name in both if getattr(now[name], field) != getattr(then[name], field)]
         if changed:
-            lines.append(f"{_some(changed)} changed their {field} in the corpus; the dataset keeps the old one")
+            whose = "its" if len(changed) == 1 else "their"
+            lines.append(f"{_some(changed)} changed {whose} {field} in the corpus; the dataset keeps the old one")
     from_here = {piece.source.name for unit in plan.units if unit.root.path == url for piece in unit.pieces}
     if gone := sorted(from_here - now.keys()):
-        lines.append(f"{url}: of {plural(len(from_here), 'source')} planned from it, {_some(gone)} no longer there")
+        verb = "is" if len(gone) == 1 else "are"
+        lines.append(
+            f"{url}: of {plural(len(from_here), 'source')} planned from it, {_some(gone)} {verb} no longer there"
+        )
     return lines
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.text import counts, plural, short, table
+from preprocess.dataset.finish import SPLITS
 from preprocess.dataset.removal import Effect
 
 _NAMES_SHOWN = 10
@@ -56,7 +57,7 @@ def preprocess_text(summary: Summary, config: str) -> str:
                 f"{plural(summary.refused_sources, 'source')} taken out earlier" * bool(summary.refused_sources),
             ),
             ("samples", f"{number['samples']:,} of {plural(number['tracks'], 'track')}, {number['frames']:,} frames"),
-            ("splits", counts({split: count for split, count in summary.splits.items() if count})),
+            ("splits", ", ".join(f"{name} {summary.splits[name]:,}" for name in SPLITS if summary.splits[name])),
             ("dropped runs", counts(summary.dropped)),
             ("excluded", plural(number["excluded"], "near-duplicate sample") * bool(number["excluded"])),
             ("next", [f"marlin dataset stats -c {config}", f"marlin train -c {config}"]),

@@ -14,10 +14,12 @@ from pipeline.dataset import Dataset, Sample, load_dataset
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.text import counts, duration, plural, short, size_text, table
+from preprocess.dataset.finish import SPLITS
 from preprocess.inspect.samples import load_grid
 
 _PARALLEL_READS = 16
 _EXAMPLES = 2
+_NAMES = 50  # of a label, at most
 _SIZES = (0, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Borders between bins of face sizes, in pixels of the source video."""
 
@@ -73,7 +75,7 @@ def stats_text(stats: Mapping[str, Any]) -> str:
         ("video", duration(stats["video_seconds"])),
         ("faces", f"{duration(stats['face_seconds'])} in {plural(number['tracks'], 'track')}"),
         ("samples", f"{number['samples']:,} with {plural(number['frames'], 'frame')}"),
-        ("splits", [_split(stats, split) for split in stats["splits"]]),
+        ("splits", [_split(stats, split) for split in SPLITS]),
         ("stored", f"{size_text(stats['bytes'])} in {plural(stats['shards'], 'shard')}"),
         ("unparsed", f"{plural(stats['unparsed_frames'], 'frame')} without regions" * bool(stats["unparsed_frames"])),
         ("dropped runs", counts(stats["dropped"]) or "none"),
@@ -141,12 +143,11 @@ def _labels(dataset: Dataset) -> dict[str, Any]:
 
 
 def _label_line(name: str, label: Mapping[str, Any]) -> str:
-    values = ", ".join(
-        f"{column} {value:,}"
-        for kind in ("classes", "positives", "means")
-        for column, value in label.get(kind, {}).items()
-    )
-    return f"{name} ({label['type']}, {plural(label['sources'], 'source')}): {values}".rstrip(": ")
+    values: Mapping[str, float] = next((label[kind] for kind in ("classes", "positives", "means") if kind in label), {})
+    said = [f"{value:,}" if column == name else f"{column}: {value:,}" for column, value in values.items()]
+    more = f" … and {len(said) - _NAMES:,} more" if len(said) > _NAMES else ""
+    summary = f"{'mean ' * ('means' in label)}{', '.join(said[:_NAMES])}{more}"
+    return f"{name} ({label['type']}, {plural(label['sources'], 'source')}): {summary}".rstrip(": ")
 
 
 def _measure(dataset: Dataset, store: Store, most: int) -> dict[str, Any]:

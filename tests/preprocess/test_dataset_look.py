@@ -18,6 +18,7 @@ SCHEMA = {
     "smile": {"type": "binary", "names": ["open", "shut"]},
     "mood": {"type": "real", "range": [-3, 3]},
     "method": {"type": "class", "names": ["real", "fake"]},
+    "place": {"type": "class", "names": [f"p{number}" for number in range(900)]},
 }
 BAD = "a very long name of a source, as they come from the web 0123456789.mp4"
 UNITS = [
@@ -55,9 +56,11 @@ def test_stats_for_people_fit_80_columns(command: Callable[..., int], capsys: py
         "1 source: withdrew",
         "no-face 1",
         "… 0123456789.mp4: as drawn",
-        "open 1, shut 2",
-        "mood 0.75",
-        "real 2, fake 1",
+        "smile (binary, 2 sources): open: 1, shut: 2",
+        "mood (real, 2 sources): mean 0.75",
+        "method (class, 3 sources): real: 2, fake: 1",
+        "place (class, 0 sources): p0: 0, p1: 0",
+        "p49: 0 … and 850 more",
         "96-127 px",
         "video         3.8 seconds",
         "faces         2.4 seconds in 4 tracks",

@@ -28,16 +28,22 @@ def test_another_split_is_refused() -> None:
         check_drift(_plan(A, B), Listing((A, moved)), "/raw")
 
 
+def test_lists_that_are_forgotten_are_named() -> None:
+    lost = dataclasses.replace(B, split=None)
+    with pytest.raises(UsageError, match=r"as b \(test, now none\)"):
+        check_drift(_plan(B), Listing((lost,)), "/raw")
+
+
 def test_other_labels_and_identities_are_said() -> None:
     changed = dataclasses.replace(A, identity="anna", labels={"smile": 0})
     lines = check_drift(_plan(A, B), Listing((changed, B)), "/raw")
     assert [line.partition(" in the")[0] for line in lines] == [
-        "1 source (a) changed their identity",
-        "1 source (a) changed their labels",
+        "1 source (a) changed its identity",
+        "1 source (a) changed its labels",
     ]
 
 
 def test_vanished_sources_are_said_where_they_came_from() -> None:
     assert check_drift(_plan(A, B), Listing(()), "/elsewhere") == []
     [line] = check_drift(_plan(A, B), Listing((A,)), "/raw")
-    assert line == "/raw: of 2 sources planned from it, 1 source (b) no longer there"
+    assert line == "/raw: of 2 sources planned from it, 1 source (b) is no longer there"
