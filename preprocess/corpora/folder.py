@@ -11,9 +11,12 @@ from preprocess.corpora.splits import assign, read_lists
 from preprocess.decode.frames import is_image, series
 
 VIDEO_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
-    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut"}
-    | {".ogg", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
+    {".264", ".265", ".3g2", ".3gp", ".3gp2", ".3gpp", ".amv", ".asf", ".avc", ".avi", ".bik", ".dav"}
+    | {".dif", ".divx", ".dv", ".evo", ".f4v", ".flv", ".gif", ".h261", ".h263", ".h264", ".h265", ".h266"}
+    | {".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2"}
+    | {".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf"}
+    | {".nut", ".nuv", ".obu", ".ogg", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".rv", ".tod", ".tp", ".trp"}
+    | {".ts", ".vc1", ".viv", ".vob", ".vro", ".vvc", ".webm", ".wmv", ".wtv", ".y4m"}
 )
 """What counts as a video by name; FFmpeg then goes by content. Other files (lists, subtitles) are left alone."""
 
@@ -44,9 +47,13 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
 
 
 def is_video(name: str) -> bool:
-    """Whether a file counts as a video by its name."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+    """Whether a file counts as a video by its name, or by its path in the corpus."""
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES and not is_hidden(name)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder on the way to it, is hidden: a trash, a thumbnail, what macOS puts beside files."""
+    return any(part.startswith(".") for part in PurePosixPath(path).parts)
 
 
 def without_suffix(name: str) -> str:
@@ -57,6 +64,8 @@ def without_suffix(name: str) -> str:
 def _by_folder(files: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for path in files:
+        if is_hidden(path):
+            continue
         folder, separator, name = path.rpartition("/")
         folders[folder + separator].append(name)
     yield from folders.items()

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from pipeline.config.schema import CorpusConfig
 from preprocess.corpora.base import Listing, Media, Source
 from preprocess.corpora.findings import finding
+from preprocess.corpora.folder import is_hidden
 from preprocess.corpora.splits import Official, assign, read_lists
 from preprocess.decode.frames import is_image
 
@@ -37,6 +38,6 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
 
 def _folders(media: Media, top: str) -> dict[PurePosixPath, str]:
     """Folders that hold images, by their names below `top`: those of videos are `<identity>/<n>`."""
-    paths = (path for path in media.files(top) if is_image(path))
+    paths = (path for path in media.files(top) if is_image(path) and not is_hidden(path))
     found = dict.fromkeys(path.rpartition("/")[0] for path in paths)
     return {PurePosixPath(folder).relative_to(top): f"{folder}/" if folder else "" for folder in found}

@@ -18,12 +18,11 @@ def _names(path: object) -> list[str]:
 
 
 def test_videos_are_found_below_sorted_by_path(tmp_path: Path) -> None:
-    names = ["b.MP4", "a/2.mov", "a/10.webm", "ä quote's \n.mkv", "notes.txt", ".hidden.mp4", "a/list.csv"]
-    for name in names:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    assert _names(tmp_path) == ["a/10.webm", "a/2.mov", "b.MP4", "ä quote's \n.mkv"]
+    names = ["b.MP4", "a/2.mov", "a/10.webm", "ä quote's \n.mkv", "cctv.dav", "notes.txt", ".hidden.mp4", "a/list.csv"]
+    hidden = [".Trash-1000/files/gone.mp4", "a/.thumbs/1.jpg", "a/.thumbs/2.jpg"]
+    for name in names + hidden:
+        put(tmp_path / name)
+    assert _names(tmp_path) == ["a/10.webm", "a/2.mov", "b.MP4", "cctv.dav", "ä quote's \n.mkv"]
     identities = [source.identity for source in list_corpus(CorpusConfig(path=str(tmp_path))).sources]
     assert identities[:2] == ["a/10", "a/2"]
 
