@@ -82,7 +82,7 @@ def eval_config(cfg: Config, trained: Config) -> Config:
     """The configuration a model was trained with, at the place and with the ``eval`` section of another one."""
     here = {"run": cfg.run, "storage": cfg.storage, "corpus": cfg.corpus, "tracking": cfg.tracking, "eval": cfg.eval}
     machine = {
-        name: getattr(cfg.data, name) for name in ("dataset", "decoder", "decode_device", "threads", "cache_dir")
+        name: getattr(cfg.data, name) for name in ("dataset", "mix", "decoder", "decode_device", "threads", "cache_dir")
     }
     return trained.model_copy(update={**here, "data": trained.data.model_copy(update=machine)})
 

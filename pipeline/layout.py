@@ -8,7 +8,15 @@ from pipeline.storage import Store, open_store
 
 
 def dataset_store(cfg: Config) -> Store:
-    """Folder of the dataset: ``data.dataset``, or ``<storage.root>/datasets/<corpus.name>``."""
+    """Folder of the dataset: ``data.dataset``, or ``<storage.root>/datasets/<corpus.name>``.
+
+    Raises:
+        UsageError: the configuration names several.
+    """
+    if cfg.data.mix:
+        raise UsageError(
+            "data.mix names several datasets, and one is needed here: add data.dataset=URL of the one meant"
+        )
     if cfg.data.dataset:
         return open_store(cfg.data.dataset)
     return open_store(cfg.storage.root).at(f"datasets/{cfg.corpus.name}")

@@ -32,11 +32,11 @@ def small_config(root: Path, *overrides: str) -> Config:
     return load_config("demo", [*small, *overrides])
 
 
-def publish(cfg: Config, step: int, folder: Path) -> Checkpoint:
-    """Publish random weights as the checkpoint of a step."""
+def publish(cfg: Config, step: int, folder: Path, trained: Config | None = None) -> Checkpoint:
+    """Publish random weights as the checkpoint of a step, trained as `cfg` or otherwise."""
     torch.manual_seed(step)
     folder.mkdir(parents=True)
-    save_model(folder, cfg, model_of(cfg).state_dict(), {})
+    save_model(folder, trained or cfg, model_of(cfg).state_dict(), {})
     run, prefix, files = run_store(cfg), f"checkpoints/step-{step:08d}/first", []
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()

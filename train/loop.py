@@ -15,11 +15,13 @@ import torch
 
 from pipeline.assets import cache_dir
 from pipeline.config.schema import Config
-from pipeline.dataset import load_dataset
-from pipeline.layout import dataset_store, run_store
+from pipeline.dataset import Dataset
+from pipeline.layout import run_store
+from pipeline.storage import ReadStore
 from pipeline.storage.atomic import os_error
-from pipeline.tracking import open_tracker
+from pipeline.tracking import flatten, open_tracker
 from train.data.batch import Batch
+from train.data.datasets import mix_members, open_data
 from train.data.loader import fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
 from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
@@ -57,8 +59,10 @@ class Trainer:
     def _open(self, on_exit: ExitStack) -> None:
         cfg, world = self.cfg, self.world
         self.run = run_store(cfg)
-        self.data = dataset_store(cfg)
-        self.dataset = load_dataset(self.data) if cfg.data.source == "shards" else None
+        self.dataset: Dataset | None = None
+        self.data: ReadStore | None = None
+        if cfg.data.source == "shards":
+            self.dataset, self.data = open_data(cfg)
         self.micro_batches = accumulation(cfg, world.size)
         self.total = total_steps(cfg, self.dataset)
         self.stop = on_exit.enter_context(StopFlag())
@@ -71,6 +75,10 @@ class Trainer:
         on_exit.callback(self.publisher.close)
         self.tracker = on_exit.enter_context(open_tracker(cfg, self.run)) if world.leads else None
         self.info = describe(cfg, self.dataset.identity if self.dataset else "synthetic", world)
+        self.mix = mix_members(self.dataset) if self.dataset else []
+        if self.tracker is not None:
+            mix = {str(place): member for place, member in enumerate(self.mix)}
+            self.tracker.log_params(flatten({"dataset": self.info["dataset"], "mix": mix}))
         self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
         self.saved = self.done
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
@@ -140,7 +148,7 @@ class Trainer:
         return self.done % every == 0 or self.done == self.total
 
     def _validate(self) -> None:
-        if self.dataset is None or not self.dataset.of_split("val"):
+        if self.dataset is None or self.data is None or not self.dataset.of_split("val"):
             return
         limit = self.cfg.train.val_clips
         with fixed_clips(
@@ -155,6 +163,8 @@ class Trainer:
 
     def _save(self) -> None:
         info = self.info | {"samples": self.done * self.cfg.train.global_batch}
+        if self.mix:
+            info["mix"] = self.mix
         if self.tracker is not None:
             info["mlflow_run_id"] = self.tracker.run_id
         save = partial(save_state, cfg=self.cfg, engines=self.engines, world=self.world)

@@ -25,8 +25,8 @@ corpus: {{kind: folder, path: /data/videos, name: mine}}
 tracking: {{uri: http://mlflow.example.org:5000}}
 ```
 
-Unknown keys are errors that name the nearest known one. `train.steps` and `train.epochs` exclude each other; setting
-one on top of a preset replaces the other.
+Unknown keys are errors that name the nearest known one. `train.steps` and `train.epochs` exclude each other, and so do
+`data.dataset` and `data.mix`; setting one on top of a preset or file replaces the other.
 """
 
 

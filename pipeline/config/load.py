@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from pipeline.config.schema import Config
 from pipeline.errors import UsageError
 
 _PRESET_KEY = "preset"
+# Keys of a section that exclude each other: one choice, made by the layer on top.
+_CHOICES = {"train": ("steps", "epochs"), "data": ("dataset", "mix")}
 
 
 def preset_names() -> list[str]:
@@ -102,13 +104,14 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``base``, where the length of the training is one choice: steps replace epochs, and back."""
+    """``over`` on top of ``base``, where keys that exclude each other replace each other: steps epochs, and back."""
     merged = _merge(base, over)
-    above = over.get("train")
-    if isinstance(above, Mapping) and isinstance(merged["train"], dict):
-        for chosen, other in (("steps", "epochs"), ("epochs", "steps")):
-            if above.get(chosen) is not None and other not in above:
-                merged["train"].pop(other, None)
+    for section, keys in _CHOICES.items():
+        above, below = over.get(section), merged.get(section)
+        if isinstance(above, Mapping) and isinstance(below, dict):
+            for chosen, other in (keys, keys[::-1]):
+                if above.get(chosen) not in (None, "", []) and other not in above:
+                    below.pop(other, None)
     return merged
 
 
@@ -166,7 +169,11 @@ def _leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterable[tupl
 def _fields(path: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for name in path:
+        if name.isdecimal():  # a place in a list, whose entries were looked up by the list's name
+            continue
         inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

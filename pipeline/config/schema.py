@@ -147,8 +147,17 @@ class MaskConfig(Section):
     )
 
 
+class MixPart(Section):
+    dataset: Annotated[str, Field(min_length=1)] = Field(description="URL of a dataset.")
+    weight: Annotated[PositiveInt, Field(le=10000)] = Field(description="Clips taken of it in a round.")
+
+
 class DataConfig(Section):
     dataset: str = Field("", description="URL of the dataset; empty: <storage.root>/datasets/<corpus.name>.")
+    mix: tuple[MixPart, ...] = Field(
+        (),
+        description="Several datasets to train on instead, each {dataset: URL, weight: N}: N clips of every round.",
+    )
     source: Literal["shards", "synthetic"] = Field("shards", description="'synthetic' measures the trainer alone.")
     epoch_unit: Literal["source", "sample"] = Field("sample", description="One clip a source (the paper), or a sample.")
     frames: PositiveInt = Field(16, description="Frames of a training clip.")
@@ -173,6 +182,12 @@ class DataConfig(Section):
     def _consistent(self) -> "DataConfig":
         if self.decoder == "opencv" and self.decode_device == "mixed":
             raise ValueError("data.decoder=opencv decodes on the CPU: set data.decode_device=cpu")
+        if self.mix and self.dataset:
+            raise ValueError("set one of data.dataset and data.mix")
+        urls = [part.dataset.rstrip("/") for part in self.mix]
+        for url in urls:
+            if urls.count(url) > 1:
+                raise ValueError(f"data.mix names {url} twice: give it one entry, with the sum of the weights")
         return self
 
 
@@ -278,6 +293,8 @@ class Config(Section):
                 f"model.patch={self.model.patch} must divide preprocess.size={self.preprocess.size} "
                 f"and be a multiple of preprocess.patch={self.preprocess.patch}"
             )
+        if self.data.mix and self.train.epochs is not None:
+            raise ValueError("a data.mix has no epochs of its own: set train.steps instead of train.epochs")
         if self.data.frames % 2:
             raise ValueError(f"data.frames={self.data.frames} must be even: a cube is two frames deep")
         return self

@@ -12,6 +12,7 @@ from pipeline.storage.base import (
     InvalidKey,
     NotFound,
     ObjectInfo,
+    ReadStore,
     Store,
     Versioned,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "InvalidKey",
     "NotFound",
     "ObjectInfo",
+    "ReadStore",
     "Store",
     "Versioned",
     "open_store",

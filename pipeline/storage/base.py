@@ -54,8 +54,8 @@ class Versioned:
     version: str
 
 
-class Store(Protocol):
-    """Objects under one URL; each becomes visible whole or not at all.
+class ReadStore(Protocol):
+    """Objects under one URL, to read.
 
     Keys are relative, `/`-separated paths (see `check_key`). Every method raises `MarlinError` with one line that
     names the object and the fix when the storage itself fails: unreachable, refused, full.
@@ -66,14 +66,6 @@ class Store(Protocol):
         """Where this store is: an absolute path or `s3://bucket/prefix`, without a trailing slash."""
         ...
 
-    def at(self, sub: str) -> "Store":
-        """The store of everything under `sub`; nothing is created."""
-        ...
-
-    def read(self, key: str) -> bytes:
-        """All bytes of an object. Raises `NotFound`."""
-        ...
-
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Exactly `length` bytes from byte `start`.
 
@@ -81,6 +73,26 @@ class Store(Protocol):
             NotFound: no such object.
             MarlinError: the object ends before `start + length`.
         """
+        ...
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy an object to a local file, whole or not at all. Raises `NotFound`."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """A real file to read from (raises `NotFound`), or None where objects are remote."""
+        ...
+
+
+class Store(ReadStore, Protocol):
+    """Objects under one URL, to read and to write; each becomes visible whole or not at all."""
+
+    def at(self, sub: str) -> "Store":
+        """The store of everything under `sub`; nothing is created."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """All bytes of an object. Raises `NotFound`."""
         ...
 
     def read_versioned(self, key: str) -> Versioned:
@@ -93,10 +105,6 @@ class Store(Protocol):
 
     def write_file(self, key: str, path: Path) -> None:
         """Put a local file of any size, over an existing object if there is one."""
-        ...
-
-    def fetch(self, key: str, path: Path) -> None:
-        """Copy an object to a local file, whole or not at all. Raises `NotFound`."""
         ...
 
     def create(self, key: str, data: bytes) -> None:
@@ -131,10 +139,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""
-        ...
-
-    def local_path(self, key: str) -> Path | None:
-        """A real file to read from (raises `NotFound`), or None where objects are remote."""
         ...
 
     def supports_conditional(self) -> bool:

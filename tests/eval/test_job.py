@@ -5,13 +5,17 @@ import logging
 from pathlib import Path
 
 import pytest
-from drawn_runs import MakeRun, small_config
+from drawn_runs import MakeRun, publish, small_config
 from synthetic import DrawnTrack, write_dataset
+from training import write_config
 
 from eval.job import TASKS, check_tasks, run_eval
 from eval.tasks.context import TaskContext
 from pipeline.checkpoints import list_checkpoints
-from pipeline.errors import MarlinError
+from pipeline.config.load import load_config
+from pipeline.config.schema import MixPart
+from pipeline.dataset import load_dataset
+from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import dataset_store, run_store
 from pipeline.storage.manifest import to_json
 from pipeline.tracking import metric_history
@@ -110,6 +114,21 @@ def test_missing_checkpoints_are_named(make_run: MakeRun) -> None:
     cfg = make_run(steps=(20,))
     with pytest.raises(MarlinError, match=r"no checkpoint '30'; it has step-00000020\.r0"):
         run_eval(cfg, checkpoint="30", progress=False)
+
+
+def test_a_run_of_a_mix_is_measured_on_the_dataset_that_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    plain = make_run("eval.tasks=[reconstruction]", steps=())
+    url = dataset_store(plain).url
+    parts = (MixPart(dataset=url, weight=2), MixPart(dataset="s3://gone/elsewhere", weight=1))
+    mixed = plain.model_copy(update={"data": plain.data.model_copy(update={"mix": parts})})
+    publish(plain, 20, tmp_path / "checkpoint", trained=mixed)
+    with pytest.raises(
+        UsageError, match=r"data\.mix names several datasets, and one is needed here: add data\.dataset"
+    ):
+        run_eval(mixed)
+    named = load_config(write_config(mixed, tmp_path / "mixed.yaml"), [f"data.dataset='{url}'"])
+    result = run_eval(named, progress=False)["reconstruction"]
+    assert result["dataset"] == load_dataset(dataset_store(plain)).identity
 
 
 def test_a_damaged_model_is_refused(make_run: MakeRun) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.load import dump_config, load_config, preset_names, validate
@@ -51,6 +51,7 @@ def test_the_baseline_has_no_critic() -> None:
     assert (cfg.critic.weight, cfg.data.mask.strategy) == (0.0, "tube")
 
 
+@settings(deadline=None)
 @given(
     steps=st.integers(1, 10**9),
     rate=st.floats(1e-12, 1e3),
@@ -132,6 +133,43 @@ def test_both_lengths_or_none_are_refused(tmp_path: Path) -> None:
 )
 def test_wrong_overrides_are_explained(override: str, message: str) -> None:
     assert message in error_of("demo", override)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("{dataset: a, weight: 0}", "data.mix.0.weight: Input should be greater than 0, not 0"),
+        ("{dataset: a, weight: -2}", "data.mix.0.weight: Input should be greater than 0, not -2"),
+        ("{dataset: a, weight: 0.5}", "data.mix.0.weight: Input should be a valid integer"),
+        ("{dataset: a, weight: 10001}", "data.mix.0.weight: Input should be less than or equal to 10000"),
+        ("{dataset: a}", "'data.mix.0.weight' is missing"),
+        ("{dataset: '', weight: 1}", "data.mix.0.dataset: String should have at least 1 character"),
+        ("{dataset: a, weight: 1, wieght: 2}", "unknown key 'data.mix.0.wieght' (did you mean 'data.mix.0.weight'?)"),
+        ("{dataset: a, weight: 1}, {dataset: a/, weight: 2}", "data.mix names a twice"),
+    ],
+)
+def test_wrong_mixes_are_explained(entries: str, message: str) -> None:
+    assert message in error_of("demo", f"data.mix=[{entries}]")
+
+
+def test_a_mix_and_a_dataset_are_one_choice(tmp_path: Path) -> None:
+    mix = "data.mix=[{dataset: a, weight: 2}, {dataset: s3://b/c, weight: 1}]"
+    plain = write(tmp_path, "preset: demo\ndata: {dataset: x}")
+    data = load_config(plain, [mix]).data
+    assert (data.dataset, [part.weight for part in data.mix]) == ("", [2, 1])
+    mixed = write(tmp_path, "preset: demo\ndata: {mix: [{dataset: a, weight: 2}]}")
+    data = load_config(mixed, ["data.dataset=b"]).data
+    assert (data.dataset, data.mix) == ("b", ())
+    assert load_config(mixed, ["data.dataset="]).data.mix
+    assert "set one of data.dataset and data.mix" in error_of(mixed, "data.dataset=b", mix)
+    resolved = write(tmp_path, dump_config(load_config(mixed)))
+    assert load_config(resolved, ["data.dataset=b"]).data.dataset == "b"
+
+
+def test_a_mix_is_not_measured_in_epochs() -> None:
+    mix = "data.mix=[{dataset: a, weight: 2}]"
+    assert "set train.steps instead of train.epochs" in error_of("ytf-vit-base", mix)
+    assert load_config("ytf-vit-base", [mix, "train.steps=7"]).train.epochs is None
 
 
 def test_bf16_without_sharding_is_refused() -> None:

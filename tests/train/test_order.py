@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import MarlinError, UsageError
+from train.data.mix import BatchOrder
 from train.data.order import Order, check_nodes, deal, linked_groups, stream_count
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice, valid_starts
 
@@ -22,6 +23,11 @@ def make_order(sizes: list[int], global_batch: int, seed: int = 0, streams: int 
     return Order(keys, groups, seed=seed, global_batch=global_batch, streams=streams)
 
 
+def make_batches(sizes: list[int], global_batch: int) -> BatchOrder:
+    """The global batches of one dataset of such groups."""
+    return BatchOrder([make_order(sizes, global_batch)], [1], global_batch)
+
+
 GOLDEN = [[(11, 0), (5, 0), (0, 0), (14, 0)], [(8, 0), (3, 0), (1, 0), (12, 0)], [(9, 2), (6, 2), (2, 2), (13, 2)]]
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
@@ -32,7 +38,8 @@ def test_batches_are_the_epochs_laid_end_to_end(group_sizes: list[int], global_b
     order = make_order(group_sizes, global_batch, seed)
     share = global_batch // order.streams
     steps = 3 * order.length + 1
-    batches = np.array([order.batch(step) for step in range(steps)]).reshape(steps, order.streams, share, 2)
+    laid_out = BatchOrder([order], [1], global_batch)
+    batches = np.array([laid_out.batch(step) for step in range(steps)]).reshape(steps, order.streams, share, 2)
     for stream in range(order.streams):
         read = batches[:, stream].reshape(-1, 2)
         assert read[:, 1].tolist() == [position // order.length for position in range(len(read))]
@@ -67,8 +74,8 @@ def test_epochs_repeat_nothing_and_leave_out_everything_equally_often(group_size
 def test_each_epoch_tells_once_what_it_leaves_out(caplog: pytest.LogCaptureFixture):
     order = make_order([3, 4, 5, 7], 4)
     with caplog.at_level("DEBUG"):
-        for step in range(9):  # three epochs of three items a stream
-            order.batch(step)
+        for position in range(9):  # three epochs of three items a stream
+            order.at(0, position)
     told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
     assert len(told) == 3
     for epoch, line in enumerate(told):
@@ -80,8 +87,8 @@ def test_each_epoch_tells_once_what_it_leaves_out(caplog: pytest.LogCaptureFixtu
     assert len({line.partition(":")[2] for line in told}) == 3  # not always the same ones
     caplog.clear()
     with caplog.at_level("INFO"):
-        make_order([4, 4], 4).batch(0)
-        make_order([4, 5], 2).batch(0)
+        make_order([4, 4], 4).at(0, 0)
+        make_order([4, 5], 2).at(0, 0)
     assert [record.getMessage().rpartition(":")[2].count(",") for record in caplog.records] == [0]
 
 
@@ -92,14 +99,14 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_an_epoch_can_be_read_again_after_later_ones():
-    order = make_order([3, 4, 5], 2)
+    order = make_batches([3, 4, 5], 2)
     first = order.batch(0)
     order.batch(500)
     assert order.batch(0) == first
 
 
 def test_order_never_changes():
-    order = make_order([3, 4, 5, 3], 4)
+    order = make_batches([3, 4, 5, 3], 4)
     assert [order.batch(step) for step in (0, 1, 7)] == GOLDEN
 
 
@@ -201,7 +208,7 @@ def test_short_samples_are_left_out_and_none_at_all_is_an_error(
     cfg = make_config()
     long = cfg.model_copy(update={"data": cfg.data.model_copy(update={"frames": 32, "stride": 2})})
     TrainPlan(long, drawn.dataset, "train")
-    assert "5 samples of split train are shorter than a clip" in caplog.text
+    assert f"5 samples of split train of {drawn.store.url} are shorter than a clip" in caplog.text
     longer = cfg.model_copy(update={"data": cfg.data.model_copy(update={"frames": 64, "stride": 2})})
     with pytest.raises(UsageError, match="no clips"):
         TrainPlan(longer, drawn.dataset, "train")

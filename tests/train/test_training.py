@@ -14,13 +14,17 @@ import psutil
 import pytest
 from drawn import Drawn, drawn_unparsed
 from drawn_runs import small_config
+from mlflow import MlflowClient
+from synthetic import DrawnTrack, write_dataset
 from training import REPOSITORY, environment, marlin, signal_at, start_marlin, weights, write_config
 
 from eval.job import open_checkpoint
 from pipeline.checkpoints import list_checkpoints
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, MixPart
+from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import run_store
+from pipeline.storage import open_store
 from pipeline.tracking import metric_history
 from train.data.plan import TrainPlan
 from train.export import load_model
@@ -216,6 +220,37 @@ def test_resuming_as_something_else_is_refused(
         run_training(training("mine", change))
     assert signal.getsignal(signal.SIGTERM) is handler  # nothing of the failed start is left
     assert read_status(run_store(cfg)).usage  # type: ignore[union-attr]
+
+
+def test_a_mix_is_trained_recorded_and_bound_to(
+    training: MakeTraining, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "other"))
+    write_dataset(store, [DrawnTrack(f"{name}.mp4") for name in "wxyz"], size=32, patch=8, label_maps=False)
+    urls = (drawn.store.url, store.url)
+
+    def mixed(name: str, *weights: int) -> Config:
+        cfg = training(name, "train.steps=4", "train.val_clips=4", "train.val_every=4")
+        mix = tuple(MixPart(dataset=url, weight=weight) for url, weight in zip(urls, weights, strict=True))
+        return cfg.model_copy(update={"data": cfg.data.model_copy(update={"dataset": "", "mix": mix})})
+
+    parts, whole = mixed("parts", 3, 1), mixed("whole", 3, 1)
+    interrupted(parts, monkeypatch, 2)
+    with pytest.raises(UsageError, match="was trained with dataset="):
+        run_training(mixed("parts", 1, 1))
+    run_training(parts)
+    run_training(whole)
+    assert weights(parts, tmp_path / "a") == weights(whole, tmp_path / "b")
+    info = list_checkpoints(run_store(parts))[-1].info
+    identities = [drawn.dataset.identity, load_dataset(store).identity]
+    assert info["mix"] == [
+        {"dataset": url, "identity": identity, "weight": weight}
+        for url, identity, weight in zip(urls, identities, (3, 1), strict=True)
+    ]
+    client = MlflowClient(tracking_uri=parts.tracking.uri)
+    params = client.get_run(info["mlflow_run_id"]).data.params
+    assert [params[f"mix.{place}.identity"] for place in (0, 1)] == identities
+    assert (params["mix.0.weight"], params["dataset"]) == ("3", info["dataset"])
 
 
 def test_retention_keeps_the_newest(training: MakeTraining) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.dataset import REMAKE
 from pipeline.errors import MarlinError
-from pipeline.storage import Store
+from pipeline.storage import ReadStore
 from pipeline.storage.atomic import locked, os_error
 from pipeline.storage.manifest import FileEntry, sha256_file
 
@@ -18,7 +18,7 @@ class NodeCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def path(self, store: Store, shard: FileEntry) -> Path:
+    def path(self, store: ReadStore, shard: FileEntry) -> Path:
         """The local copy of a shard, fetched from `store` if need be.
 
         Raises:
@@ -36,7 +36,7 @@ class NodeCache:
             raise os_error(self._folder, error) from None
         return copy
 
-    def _fetch(self, store: Store, shard: FileEntry, copy: Path) -> None:
+    def _fetch(self, store: ReadStore, shard: FileEntry, copy: Path) -> None:
         # The name is fixed, so what a killed process left is overwritten; the lock keeps others away.
         part = copy.with_suffix(".part")
         try:

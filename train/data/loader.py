@@ -15,7 +15,7 @@ from pipeline.assets import cache_dir
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
-from pipeline.storage import Store
+from pipeline.storage import ReadStore
 from train.data.batch import Batch, assemble
 from train.data.cache import NodeCache
 from train.data.encoded import EncodedClip, read_clip, work_ahead
@@ -51,7 +51,7 @@ class Loader(Iterator[Batch]):
 def open_loader(
     cfg: Config,
     dataset: Dataset | None,
-    store: Store | None,
+    store: ReadStore | None,
     *,
     split: str,
     rank: int,
@@ -90,7 +90,7 @@ def open_loader(
 
 
 def fixed_clips(
-    cfg: Config, dataset: Dataset, store: Store, *, split: str, limit: int, device: torch.device = CPU
+    cfg: Config, dataset: Dataset, store: ReadStore, *, split: str, limit: int, device: torch.device = CPU
 ) -> Loader:
     """The same clips at every call: the centre clip of each sample of a split, for validation and evaluation.
 
@@ -129,8 +129,7 @@ def steps_per_epoch(cfg: Config, dataset: Dataset | None) -> int:
 def _epoch_items(cfg: Config, dataset: Dataset | None) -> int:
     if cfg.data.source == "synthetic" or dataset is None:
         raise UsageError("data.source=synthetic has no epochs: set train.steps instead of train.epochs")
-    order = TrainPlan(cfg, dataset, "train").order
-    return order.streams * order.length
+    return TrainPlan(cfg, dataset, "train").epoch_clips()
 
 
 def _check_decoder(cfg: Config, device: torch.device) -> None:
@@ -141,7 +140,7 @@ def _check_decoder(cfg: Config, device: torch.device) -> None:
 
 
 def _batches(
-    cfg: Config, dataset: Dataset, store: Store, groups: Iterable[Sequence[Clip]], device: torch.device
+    cfg: Config, dataset: Dataset, store: ReadStore, groups: Iterable[Sequence[Clip]], device: torch.device
 ) -> Generator[Batch, None, None]:
     """Read, decode and assemble groups of at most `train.micro_batch` clips."""
     folder = Path(cfg.data.cache_dir) if cfg.data.cache_dir else cache_dir() / "shards"

@@ -1,9 +1,9 @@
-"""Which items make which global batch: a pure function of (seed, epoch, dataset), whoever reads them.
+"""The order of a dataset's items: a pure function of (seed, epoch, dataset), whoever reads them.
 
 An item is what an epoch shows once: a sample, or a source. Groups of items are dealt to canonical streams, the same
 in every epoch, so that a node that owns a stream needs the shards of that stream only. Each epoch takes equally many
-items of every stream, in an order of its own; epochs follow each other without a gap, and each global batch takes the
-next equal share of every stream. The position of a batch is therefore one integer.
+items of every stream, in an order of its own, and epochs follow each other without a gap: which item stands where in a
+stream has a closed form. `train.data.mix` makes global batches of it.
 """
 
 import heapq
@@ -105,6 +105,7 @@ class Order:
     """The endless order of a dataset's items.
 
     Attributes:
+        items: number of items.
         streams: number of canonical streams.
         length: items that an epoch takes of each stream: as many as the shortest stream has.
     """
@@ -122,16 +123,13 @@ class Order:
             streams: canonical streams, None for the default.
 
         Raises:
-            UsageError: there are no items, or `streams` does not fit.
+            UsageError: `streams` does not fit.
         """
-        if not keys:
-            raise UsageError(
-                "the dataset has no clips to train on: is data.frames × data.stride longer than its samples?"
-            )
         members: dict[int, list[int]] = defaultdict(list)
         for item, group in enumerate(groups):
             members[group].append(item)
         self._keys = tuple(keys)
+        self.items = len(keys)
         self.streams = stream_count(global_batch, len(members), streams)
         self._seed = seed
         self._share = global_batch // self.streams
@@ -142,14 +140,10 @@ class Order:
         self.length = min(len(own) for own in self._dealt)
         self._epochs: dict[int, Indices] = {}
 
-    def batch(self, step: int) -> list[tuple[int, int]]:
-        """The (item, epoch) pairs of global batch `step`, counted from 0: the share of stream 0, of stream 1, …"""
-        positions = range(step * self._share, (step + 1) * self._share)
-        return [
-            (int(self.epoch(position // self.length)[stream, position % self.length]), position // self.length)
-            for stream in range(self.streams)
-            for position in positions
-        ]
+    def at(self, stream: int, position: int) -> tuple[int, int]:
+        """The item at a position of a stream, counted through all epochs, and its epoch."""
+        epoch, place = divmod(position, self.length)
+        return int(self.epoch(epoch)[stream, place]), epoch
 
     def epoch(self, epoch: int) -> Indices:
         """Items (streams, length) of an epoch in their order."""

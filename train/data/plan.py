@@ -9,7 +9,9 @@ from logging import getLogger
 from pipeline.config.schema import Config, DataConfig
 from pipeline.dataset import Dataset, Sample
 from pipeline.errors import MarlinError, UsageError
-from train.data.order import Order, linked_groups
+from train.data.datasets import weighted_parts
+from train.data.mix import BatchOrder
+from train.data.order import Order, linked_groups, stream_count
 from train.hashing import DRAW, FLIP, START, sample_hash, stream
 
 _log = getLogger(__name__)
@@ -35,11 +37,20 @@ def valid_starts(sample: Sample, data: DataConfig) -> int:
     return max(0, sample.frames - (data.frames - 1) * data.stride)
 
 
+@dataclass(frozen=True)
+class _Items:
+    """What an epoch of a dataset shows once: a name, the samples to draw from, and the group that stays together."""
+
+    names: list[str]
+    samples: list[list[Sample]]
+    groups: list[int]
+
+
 class TrainPlan:
     """The global batches of a training run.
 
     Attributes:
-        order: the order of items behind it.
+        order: the order of batches behind it.
     """
 
     def __init__(self, cfg: Config, dataset: Dataset, split: str) -> None:
@@ -50,24 +61,27 @@ class TrainPlan:
         """
         self._data = cfg.data
         self._seed = cfg.train.seed
-        samples = [sample for sample in dataset.of_split(split) if valid_starts(sample, cfg.data)]
-        _warn_of_short(dataset, split, len(samples))
-        groups = linked_groups((sample.unit, sample.source) for sample in samples)
-        items: dict[str, list[Sample]] = defaultdict(list)
-        group_of: dict[str, int] = {}
-        for sample, group in zip(samples, groups, strict=True):
-            name = sample.source if cfg.data.epoch_unit == "source" else sample.key
-            items[name].append(sample)
-            group_of[name] = group
-        self._items = list(items.items())
+        parts = weighted_parts(dataset)
+        found = [_items(cfg.data, part, split) for part, _ in parts]
+        self._items = [item for items in found for item in zip(items.names, items.samples, strict=True)]
         self._starts = [list(accumulate(valid_starts(sample, cfg.data) for sample in own)) for _, own in self._items]
-        self.order = Order(
-            [name for name, _ in self._items],
-            list(group_of.values()),
-            seed=cfg.train.seed,
-            global_batch=cfg.train.global_batch,
-            streams=cfg.data.streams,
-        )
+        batch = cfg.train.global_batch
+        streams = stream_count(batch, min(len(set(items.groups)) for items in found), cfg.data.streams)
+        self._orders = [
+            Order(items.names, items.groups, seed=cfg.train.seed, global_batch=batch, streams=streams)
+            for items in found
+        ]
+        self.order = BatchOrder(self._orders, [weight for _, weight in parts], batch)
+
+    def epoch_clips(self) -> int:
+        """Clips of an epoch.
+
+        Raises:
+            UsageError: several datasets are mixed; each has epochs of its own.
+        """
+        if len(self._orders) > 1:
+            raise UsageError("a data.mix has no epochs of its own: set train.steps")
+        return self._orders[0].streams * self._orders[0].length
 
     def step(self, step: int, part: slice = slice(None)) -> list[Clip]:
         """The clips of global batch `step`, counted from 0, or a part of them."""
@@ -148,7 +162,24 @@ def _nearest_divisor(total: int, wanted: int) -> int:
     return min(divisors, key=lambda count: (abs(count - wanted), count))
 
 
+def _items(data: DataConfig, dataset: Dataset, split: str) -> _Items:
+    samples = [sample for sample in dataset.of_split(split) if valid_starts(sample, data)]
+    if not samples:
+        raise UsageError(
+            f"{dataset.url} has no clips of split {split}: is data.frames × data.stride longer than its samples?"
+        )
+    _warn_of_short(dataset, split, len(samples))
+    groups = linked_groups((sample.unit, sample.source) for sample in samples)
+    members: dict[str, list[Sample]] = defaultdict(list)
+    group_of: dict[str, int] = {}
+    for sample, group in zip(samples, groups, strict=True):
+        name = sample.source if data.epoch_unit == "source" else sample.key
+        members[name].append(sample)
+        group_of[name] = group
+    return _Items(list(members), list(members.values()), list(group_of.values()))
+
+
 def _warn_of_short(dataset: Dataset, split: str, used: int) -> None:
     short = len(dataset.of_split(split)) - used
     if short:
-        _log.warning("%d samples of split %s are shorter than a clip and left out", short, split)
+        _log.warning("%d samples of split %s of %s are shorter than a clip and left out", short, split, dataset.url)

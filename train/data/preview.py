@@ -10,10 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.dataset import load_dataset
 from pipeline.errors import UsageError
-from pipeline.layout import dataset_store
 from train.data.batch import mask_inputs
+from train.data.datasets import open_data
 from train.data.order import check_nodes
 from train.data.plan import Clip, TrainPlan, accumulation, rank_slice
 from train.data.regions import tubelet_regions
@@ -38,8 +37,8 @@ def order_lines(cfg: Config, *, nodes: int, world: int, rank: int, steps: int) -
     if cfg.data.source == "synthetic":
         raise UsageError("data.source=synthetic reads no dataset: there is no order to print")
     micro_batches = accumulation(cfg, world)
-    store = dataset_store(cfg)
-    plan = TrainPlan(cfg, load_dataset(store), "train")
+    dataset, store = open_data(cfg)
+    plan = TrainPlan(cfg, dataset, "train")
     check_nodes(plan.order.streams, nodes, world)
     parts = [rank_slice(cfg, rank, world, micro) for micro in range(micro_batches)]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:

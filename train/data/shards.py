@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import REMAKE, Dataset, Sample
 from pipeline.errors import MarlinError
-from pipeline.storage import Store
+from pipeline.storage import ReadStore
 from pipeline.storage.atomic import os_error
 from train.data.cache import NodeCache
 
@@ -29,7 +29,7 @@ _REGIONS = "regions.npy"
 class ShardReader:
     """Reads parts of samples from local shards, or from local copies of remote ones; for any number of threads."""
 
-    def __init__(self, dataset: Dataset, store: Store, cache: NodeCache) -> None:
+    def __init__(self, dataset: Dataset, store: ReadStore, cache: NodeCache) -> None:
         self._dataset = dataset
         self._store = store
         self._cache = cache
@@ -131,7 +131,7 @@ class ShardReader:
         return file
 
 
-def read_regions(store: Store, sample: Sample) -> UInt8s:
+def read_regions(store: ReadStore, sample: Sample) -> UInt8s:
     """Region bitmasks (frames, grid, grid) of a sample, without the rest of its shard.
 
     Raises:
