@@ -105,7 +105,8 @@ class LocalMedia:
             with self._opened(source.path):
                 pass
         elif not (self.folder / source.path).is_dir():
-            raise BadSource("unreadable", "it is gone")
+            there = (self.folder / source.path.rstrip("/")).exists()
+            raise BadSource("unreadable", "it is no folder of frames, but a file" if there else "it is gone")
         yield self.folder / source.path
 
     def probe(self, source: Source) -> VideoInfo:
@@ -119,10 +120,10 @@ class LocalMedia:
         file = self.folder / path
         try:
             if not file.is_file():  # opening a pipe would wait for its other end
-                raise BadSource("unreadable", "it is gone" if not file.exists() else "it is no regular file")
+                raise BadSource("unreadable", _no_file(file))
             return file.open("rb")
         except OSError as error:
-            raise BadSource("unreadable", error.strerror or str(error)) from error
+            raise BadSource("unreadable", f"it can't be opened: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,15 @@ def probe_ranges(read: Callable[[int, int], bytes], size: int) -> VideoInfo:
     """
     with io.BufferedReader(_RangeReader(read, size), 1 << 18) as stream:
         return probe(stream)
+
+
+def _no_file(path: Path) -> str:
+    """Why a path is no file to read."""
+    if path.is_dir():
+        return "it is a folder: a folder of frames is named with / at its end"
+    if path.exists():
+        return "it is no regular file"
+    return "it is a link that leads nowhere" if path.is_symlink() else "it is gone"
 
 
 def _is_directory(path: Path) -> bool:

@@ -215,7 +215,7 @@ def _lists(media: Media, where: str) -> dict[str, Split] | None:
         for node in ast.parse(data).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in _FOLDS:
                 folds[_FOLDS[node.targets[0].id]] = list(ast.literal_eval(node.value))
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise UsageError(f"corpus.splits: {where} can't be read ({error})") from None
     if not folds:
         raise UsageError(f"corpus.splits: {where} defines none of {', '.join(_FOLDS)}")

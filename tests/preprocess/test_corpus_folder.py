@@ -60,10 +60,29 @@ def test_a_missing_folder_is_named(path: str, message: str) -> None:
         _names(path)
 
 
-def test_a_vanished_file_is_unreadable(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gone.mp4", "it is gone"),
+        ("gone/", "it is gone"),
+        ("file.mp4/", "it is no folder of frames, but a file"),
+        ("folder", "it is a folder: a folder of frames is named with / at its end"),
+        ("link.mp4", "it is a link that leads nowhere"),
+        ("loop.mp4", "it is a link that leads nowhere"),
+        ("pipe.mp4", "it is no regular file"),
+        ("x" * 300, "it can't be opened: File name too long"),
+    ],
+)
+def test_what_can_not_be_opened_says_why(name: str, why: str, tmp_path: Path) -> None:
+    put(tmp_path / "file.mp4")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.mp4").symlink_to("nowhere")
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
     media = open_media("folder", str(tmp_path))
-    with pytest.raises(BadSource, match="unreadable"), media.open(Source("gone.mp4", "gone", "gone.mp4")):
+    with pytest.raises(BadSource) as found, media.open(Source(name, name, name)):
         pass
+    assert (found.value.reason, found.value.detail) == ("unreadable", why)
 
 
 def test_folders_of_frames_stand_beside_videos(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_lists_that_do_not_fit_are_named(text: str, message: str, tmp_path: Path
 )
 def test_a_list_that_is_none_is_named(path: str, message: str, tmp_path: Path) -> None:
     put(tmp_path / "list.txt", "x")
-    put(tmp_path / "list.parquet", "x")
+    put(tmp_path / "list.parquet", "no table " * 9)
     with pytest.raises(UsageError, match=message):
         listed(path.replace("here", str(tmp_path)))
 
