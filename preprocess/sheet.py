@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.errors import UsageError
 from pipeline.storage.atomic import os_error, whole_file
 from pipeline.text import printable
 from preprocess.arrays import Image
@@ -46,8 +47,11 @@ def write_png(picture: Image, out: Path) -> None:
     """Write an RGB picture whole or not at all.
 
     Raises:
+        UsageError: the name is not a PNG's.
         MarlinError: the file can't be written.
     """
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"-o {out}: a PNG is written: let the name end in .png")
     encoded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
     try:
         with whole_file(out) as file:

@@ -33,7 +33,7 @@ def show(store: Store, out: Path, count: int, keys: Sequence[str] = (), sources:
         keys, sources: which samples; all where both are empty.
 
     Raises:
-        UsageError: more than fits on a sheet, or no such key or source.
+        UsageError: no PNG is asked for, more than fits on a sheet, or there is no such key or source.
         MarlinError: nothing to draw, as of a source that is quarantined, with the reason.
     """
     dataset = load_dataset(store)

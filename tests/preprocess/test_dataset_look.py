@@ -135,6 +135,7 @@ def test_show_draws_what_is_chosen(
     ("chosen", "status", "message"),
     [
         (("--count", "0"), 2, "--count 0: draw 1 to 256 samples"),
+        (("-o", "samples.jpg"), 2, "-o samples.jpg: a PNG is written: let the name end in .png"),
         (("--count", "257"), 2, "--count 257: draw 1 to 256 samples"),
         (("--key", "nobody"), 2, "holds no sample 'nobody' (one that it holds: '000000-s000-t00-000000')"),
         (("--source", "x.mp"), 2, "holds no source 'x.mp' (nearest: 'x.mp4'"),
