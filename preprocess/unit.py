@@ -14,7 +14,7 @@ from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.atomic import os_error
-from preprocess.corpora import Media
+from preprocess.corpora import Opener
 from preprocess.corpora.clip import Clip
 from preprocess.cutout import make_samples
 from preprocess.dataset.manifests import Content, commit, piece_entry, quarantine_entry
@@ -44,7 +44,7 @@ class UnitProcessor:
     cfg: PreprocessConfig
     store: Store
     networks: Networks
-    open_media: Callable[[str, str], Media]
+    open_places: Callable[[str, str], Opener]
 
     def process(self, unit: Unit, known: Mapping[int, BadSource] | None = None) -> dict[str, Any]:
         """Writes the unit's shards and commits its manifest; returns the manifest that counts.
@@ -66,7 +66,7 @@ class UnitProcessor:
                 bad[spoiled.number] = spoiled.bad
 
     def _attempt(self, unit: Unit, bad: Mapping[int, BadSource]) -> dict[str, Any]:
-        media = self.open_media(unit.root.kind, unit.root.path)
+        places = self.open_places(unit.root.kind, unit.root.path)
         with tempfile.TemporaryDirectory(prefix="marlin-unit-") as folder:
             writer, content = ShardWriter(Path(folder)), Content()
             for number, piece in enumerate(unit.pieces):
@@ -76,7 +76,7 @@ class UnitProcessor:
                 try:
                     if number in bad:
                         raise bad[number]
-                    with media.open(piece.source) as file:
+                    with places.open(piece.source) as file:
                         clip = Clip(file, piece.span, piece.source, key)
                         content.sources.append(self._process_file(clip, unit.root.audio, writer, content))
                 except Exception as error:

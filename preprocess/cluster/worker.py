@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,18 +24,16 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store, open_store
+from preprocess.cluster.job import RETRIES, Job
 from preprocess.cluster.remote import NetworkActor, connect
 from preprocess.cluster.scratch import enter_scratch, sweep_scratch
-from preprocess.corpora import open_media
-from preprocess.dataset.manifests import Content, commit, quarantine_entry
+from preprocess.corpora import open_media, open_places
 from preprocess.dataset.plan import Unit
 from preprocess.decode.stall import limit_steps
 from preprocess.models import load_networks, model_files
 from preprocess.quarantine import BadSource
 from preprocess.unit import UnitProcessor
 
-# Further attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).
-RETRIES = 3
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 CONNECT_SECONDS = 10
 # A worker that needs longer for a single frame hangs.
@@ -55,7 +53,7 @@ class _Worker:
             if networks is None
             else connect(networks, cfg.preprocess)
         )
-        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_media))
+        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_places))
         # What is loaded by now stays: the collector need not go through it again and again.
         gc.freeze()
 
@@ -151,8 +149,9 @@ def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) ->
     networks = _network_actors(cfg.preprocess)
     # Attempts are counted here, by unit: Ray would count restarts over an actor's whole life.
     remote = ray.remote(num_cpus=1, max_restarts=0)(_Worker)
-    waiting = deque(_Job(unit) for unit in units)
-    flying: dict[Any, tuple[Any, _Job]] = {}
+    media = lru_cache(maxsize=8)(open_media)
+    waiting = deque(Job(unit, media) for unit in units)
+    flying: dict[Any, tuple[Any, Job]] = {}
     started = 0
 
     def start() -> Any:
@@ -186,58 +185,6 @@ def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) ->
         elif actor:
             # Its CPU may be what another actor waits for, since a node was lost.
             ray.kill(actor)
-
-
-@dataclass(eq=False)
-class _Job:
-    """A unit on its way, and what is known of its sources.
-
-    Attributes:
-        deaths: processes that died since the last success.
-        suspects: sources still to be tried alone, by number.
-        searched: all sources have been tried alone, or are about to be.
-        bad: sources that are left out.
-    """
-
-    unit: Unit
-    deaths: int = 0
-    suspects: list[int] = field(default_factory=list)
-    searched: bool = False
-    bad: dict[int, BadSource] = field(default_factory=dict)
-
-    def submit(self, actor: Any) -> Any:
-        """Starts the next step; its result is the manifest when the step ends the job."""
-        return (
-            actor.rehearse.remote(self.unit, self.suspects[0])
-            if self.suspects
-            else actor.process.remote(self.unit, self.bad)
-        )
-
-    def survived(self) -> None:
-        """The step is done."""
-        self.deaths = 0
-        del self.suspects[:1]
-
-    def died(self, store: Store) -> dict[str, Any] | None:
-        """The worker died in the step; the manifest where that ends the job."""
-        self.deaths += 1
-        if self.deaths <= RETRIES:
-            return None
-        numbers = range(len(self.unit.pieces))
-        self.deaths = 0
-        if self.suspects:
-            self.bad[self.suspects.pop(0)] = _DEADLY
-        elif len(numbers) > 1 and not self.searched:
-            self.suspects, self.searched = list(numbers), True
-        else:
-            entries = [quarantine_entry(piece, self.bad.get(n, _DEADLY)) for n, piece in enumerate(self.unit.pieces)]
-            return commit(store, self.unit, [], Content(quarantined=entries))
-        return None
-
-
-_DEADLY = BadSource(
-    "worker-died", f"the worker process died, hung or ran out of memory at each of {RETRIES + 1} attempts"
-)
 
 
 def _network_actors(cfg: PreprocessConfig) -> list[Any]:

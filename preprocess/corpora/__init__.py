@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from pipeline.config.schema import CorpusConfig
-from preprocess.corpora.base import Listing, Media, Source
+from preprocess.corpora.base import Listing, Media, Opener, Source
 from preprocess.corpora.celebv_hq import list_sources as celebv_hq
 from preprocess.corpora.ffpp import list_sources as ffpp
 from preprocess.corpora.folder import list_sources as folder
@@ -12,9 +12,10 @@ from preprocess.corpora.listed import open_list
 from preprocess.corpora.lrs2 import list_sources as lrs2
 from preprocess.corpora.media import open_folder
 from preprocess.corpora.mosei import list_sources as mosei
+from preprocess.corpora.places import Places
 from preprocess.corpora.ytf import list_sources as ytf
 
-__all__ = ["LAYOUTS", "Listing", "Media", "Source", "list_corpus", "open_media"]
+__all__ = ["LAYOUTS", "Listing", "Media", "Opener", "Source", "list_corpus", "open_media", "open_places"]
 
 LAYOUTS: dict[str, Callable[[Media, CorpusConfig], Listing]] = {
     "folder": folder,
@@ -45,3 +46,12 @@ def open_media(kind: str, path: str) -> Media:
         UsageError: nothing is given, or there is no such local folder or list.
     """
     return open_list(path) if kind == "list" else open_folder(path)
+
+
+def open_places(kind: str, path: str) -> Opener:
+    """Opens the sources of that corpus as `Media.located` gives them: no list of it is read, whatever its size.
+
+    Raises:
+        UsageError: there is no such local folder.
+    """
+    return Places(open_list(path).home) if kind == "list" else open_folder(path)

@@ -92,3 +92,11 @@ class Media(Opener, Protocol):
     def has_folder(self, path: str) -> bool:
         """Whether there is a folder of this name."""
         ...
+
+    def located(self, source: Source) -> Source:
+        """The source with all that `open_places` needs to open it in `path`. A secret may be in it: it is never stored.
+
+        Raises:
+            BadSource: it is gone.
+        """
+        ...

@@ -1,23 +1,25 @@
 """A CSV or Parquet list of videos anywhere: paths, s3:// and http(s):// URLs, with further columns as labels.
 
-Rows are looked up by name, also by the workers: what is stored of a URL lacks its query, which may be a signature.
+What is stored of a URL lacks its query, which may be a signature: to open a video, its row is looked up by name.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora.base import Listing, Media, Opener, Source
+from preprocess.corpora.base import Listing, Media, Source
 from preprocess.corpora.documents import Row, number, plain, read_table
 from preprocess.corpora.findings import finding
-from preprocess.corpora.media import LocalMedia, open_folder
+from preprocess.corpora.media import open_folder
+from preprocess.corpora.places import Places
 from preprocess.corpora.splits import assign, read_lists, split_of
-from preprocess.corpora.web import WebMedia, bare
+from preprocess.corpora.web import bare
 from preprocess.decode.video import Span, VideoInfo
 from preprocess.quarantine import BadSource
 
@@ -52,15 +54,25 @@ class ListMedia:
 
     home: Media
     file: str
+    _reading: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def url(self) -> str:
         """Path or URL of the list."""
         return f"{self.home.url.rstrip('/')}/{self.file}"
 
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where the video of each row lies, by the row's name."""
+        with self._reading:  # many threads may ask at once: one of them reads the list
+            return self._addresses
+
     @cached_property
+    def _addresses(self) -> Mapping[str, str]:
+        return {name: entry.address for name, entry in self.entries().items()}
+
     def entries(self) -> Mapping[str, Entry]:
-        """The rows by name.
+        """The rows by name; read each time, since they take much memory.
 
         Raises:
             UsageError: the list can't be read, or two rows have one name.
@@ -81,7 +93,7 @@ class ListMedia:
 
     def files(self, under: str = "") -> Iterator[str]:
         """Names of all rows."""
-        return (name for name in sorted(self.entries) if name.startswith(under))
+        return (name for name in sorted(self.addresses) if name.startswith(under))
 
     def read(self, path: str) -> bytes:
         """A small file beside the list."""
@@ -91,32 +103,24 @@ class ListMedia:
         """Whether there is a folder of this name beside the list."""
         return self.home.has_folder(path)
 
+    def located(self, source: Source) -> Source:
+        """The source with the whole address of its row in `path`, which may hold a signature: it is never stored.
+
+        Raises:
+            BadSource: the list has no such row any more.
+        """
+        address = self.addresses.get(source.name)
+        if address is None:
+            raise BadSource("unreadable", f"no row of {self.url} has this name any more")
+        return replace(source, path=address)
+
     def open(self, source: Source) -> AbstractContextManager[Path]:
         """The video of the row with the source's name."""
-        opener, there = self._place(source)
-        return opener.open(there)
+        return Places(self.home).open(self.located(source))
 
     def probe(self, source: Source) -> VideoInfo:
         """Reads the header where the video lies."""
-        opener, there = self._place(source)
-        return opener.probe(there)
-
-    def _place(self, source: Source) -> tuple[Opener, Source]:
-        entry = self.entries.get(source.name)
-        if entry is None:
-            raise BadSource("unreadable", f"no row of {self.url} has this name any more")
-        scheme, separator, rest = entry.address.partition("://")
-        if not separator:
-            absolute = entry.address.startswith("/")
-            return (LocalMedia(Path("/")) if absolute else self.home), replace(source, path=entry.address)
-        if scheme in ("http", "https"):
-            return WebMedia(), replace(source, path=entry.address)
-        bucket, _, key = rest.partition("/")
-        if scheme == "s3" and bucket and key:
-            return _bucket(bucket), replace(source, path=key)
-        if scheme == "file" and rest.startswith("/"):
-            return LocalMedia(Path("/")), replace(source, path=rest)
-        raise BadSource("unreadable", f"its address begins with {scheme}://: use a path, s3://, http:// or https://")
+        return Places(self.home).probe(self.located(source))
 
 
 def open_list(path: str) -> ListMedia:
@@ -137,7 +141,7 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     """A source for each row. Split lists win over the column `split`; rows in no split are left out then."""
     if not isinstance(media, ListMedia):
         raise TypeError("a list is opened by open_list")
-    entries = media.entries
+    entries = media.entries()
     rows = [entry.row for entry in entries.values()]
     schema, named = _schema(rows)
     rate = cfg.frame_rate or FRAME_RATE
@@ -153,11 +157,6 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     return assign(
         "list", Listing(sources, schema, tuple(findings)), lists or None, lambda source: (source.name, source.identity)
     )
-
-
-@lru_cache(maxsize=8)
-def _bucket(bucket: str) -> Media:
-    return open_folder(f"s3://{bucket}")
 
 
 def _one(rows: list[Row], names: tuple[str, ...], url: str, needed: bool = True) -> str:

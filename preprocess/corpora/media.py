@@ -98,6 +98,10 @@ class LocalMedia:
         """Whether there is a folder of this name, be it empty."""
         return _is_directory(self.folder / path)
 
+    def located(self, source: Source) -> Source:
+        """The source itself."""
+        return source
+
     @contextmanager
     def open(self, source: Source) -> Iterator[Path]:
         """The file or folder itself."""
@@ -148,6 +152,10 @@ class BucketMedia:
     def has_folder(self, path: str) -> bool:
         """Whether any object lies below this name."""
         return any(True for _ in self.store.list(f"{path.strip('/')}/" if path.strip("/") else ""))
+
+    def located(self, source: Source) -> Source:
+        """The source itself."""
+        return source
 
     @contextmanager
     def open(self, source: Source) -> Iterator[Path]:

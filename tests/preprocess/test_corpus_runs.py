@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from pipeline.cli import main
 from pipeline.config.schema import Config, CorpusConfig
 from pipeline.layout import dataset_store
 from pipeline.storage import open_store
+from preprocess.corpora import list_corpus
 from preprocess.dataset.plan import read_plan
+from preprocess.dataset.planning import extend_plan
 from preprocess.dataset.settings import content_settings
 from preprocess.decode.video import read_frames
 from preprocess.stage import run_preprocess
@@ -137,3 +140,27 @@ def test_a_list_of_signed_urls(
     store = dataset_store(cfg)
     for item in store.list():
         assert b"s3cr3t" not in store.read(item.key), item.key
+
+
+def test_workers_of_a_list_know_their_own_rows_alone(
+    face_clip: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "near.mp4").write_bytes(face_clip.read_bytes())
+    table = put_csv(tmp_path / "list.csv", [{"path": "near.mp4"}, {"path": str(face_clip)}, {"path": "gone.mp4"}])
+    cfg = make_config(table)
+    cfg = cfg.model_copy(update={"corpus": cfg.corpus.model_copy(update={"kind": "list"})})
+    settings = content_settings(cfg.preprocess)
+    extend_plan(dataset_store(cfg), cfg, list_corpus(cfg.corpus), settings, progress=False)
+    # From now on there is no table that another process could read, and a row less.
+    table.unlink()
+    rows = [{"path": "near.mp4"}, {"path": str(face_clip)}]
+    monkeypatch.setattr(import_module("preprocess.corpora.listed"), "read_table", lambda *arguments: rows)
+
+    summary = run_preprocess(cfg, progress=False)
+
+    assert dict(summary.quarantine) == {"unreadable": 1}
+    store = dataset_store(cfg)
+    manifests = [json.loads(store.read(item.key)) for item in store.list("units/")]
+    assert {source["source"] for unit in manifests for source in unit["sources"]} == {"near.mp4", str(face_clip)}
+    [bad] = [entry for unit in manifests for entry in unit["quarantined"]]
+    assert (bad["source"], bad["detail"]) == ("gone.mp4", f"no row of {table} has this name any more")

@@ -15,7 +15,7 @@ from preprocess.cluster import worker
 from preprocess.corpora import Source
 from preprocess.dataset.plan import Piece, Root, Unit
 
-UNIT = Unit("000000", Root("folder", "", False, {}), tuple(Piece(Source(name, name, name), None) for name in "ab"))
+UNIT = Unit("000000", Root("folder", "/", False, {}), tuple(Piece(Source(name, name, name), None) for name in "ab"))
 
 
 class PlayedRay:
