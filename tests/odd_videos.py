@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import cv2
@@ -50,6 +50,20 @@ def encode_streams(
         for stream, (frames, coding) in zip(added, streams, strict=True):
             write_frames(output, stream, frames, coding)
     return path
+
+
+def encode_live(path: Path, frames: Frames, coding: Coding = H264, format: str = "matroska", **options: str) -> Path:
+    """Writes frames as a recorder does that can never go back: where the format needs that, no length and no index."""
+    with path.open("wb") as file, av.open(_OneWay(file), "w", format=format, options=options) as output:
+        write_frames(output, add_stream(output, frames, coding), frames, coding)
+    return path
+
+
+class _OneWay:
+    """A file that can be written on only."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
 
 
 def add_stream(output: Any, frames: Frames, coding: Coding = H264) -> Any:

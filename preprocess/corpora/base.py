@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, Protocol
 
 from preprocess.decode.video import Span, VideoInfo
@@ -66,6 +67,18 @@ class Opener(Protocol):
 
     def probe(self, source: Source) -> VideoInfo:
         """Length and frame rate from the header, reading little; 0 seconds where they can't be known so.
+
+        Raises:
+            BadSource: it is gone, can't be read or is no video.
+        """
+        ...
+
+    def measure(self, source: Source, halt: Event) -> float:
+        """Length of a video file whose header has none, reading as much as it takes; 0 seconds where it can't be known.
+
+        Args:
+            source: what to measure.
+            halt: once it is set, nobody waits for the answer any more.
 
         Raises:
             BadSource: it is gone, can't be read or is no video.

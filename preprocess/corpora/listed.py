@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from pipeline.config.schema import CorpusConfig
@@ -121,6 +121,10 @@ class ListMedia:
     def probe(self, source: Source) -> VideoInfo:
         """Reads the header where the video lies."""
         return Places(self.home).probe(self.located(source))
+
+    def measure(self, source: Source, halt: Event) -> float:
+        """Reads the video where it lies."""
+        return Places(self.home).measure(self.located(source), halt)
 
 
 def open_list(path: str) -> ListMedia:

@@ -6,9 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import IO
 
 from pipeline.errors import MarlinError, UsageError
@@ -16,12 +18,17 @@ from pipeline.storage import Denied, InvalidKey, NotFound, Store, open_store
 from pipeline.storage.atomic import os_error
 from preprocess.corpora.base import Media, Source
 from preprocess.decode.frames import checked_series, frame_files
+from preprocess.decode.length import measured_seconds
 from preprocess.decode.video import VideoInfo, probe
 from preprocess.quarantine import BadSource
 
 log = logging.getLogger(__name__)
 
 FETCHES_AT_ONCE = 8
+# Bytes of one request: a header is small, a file that is gone through takes many.
+_HEADER_BLOCK, _BLOCK = 1 << 18, 4 << 20
+# What storage says of one object, and not of itself.
+_OF_THE_SOURCE = (NotFound, InvalidKey, Denied)
 
 
 def open_folder(path: str) -> Media:
@@ -120,6 +127,11 @@ class LocalMedia:
         with self._opened(source.path) as stream:
             return probe(stream)
 
+    def measure(self, source: Source, halt: Event) -> float:
+        """Reads the file itself."""
+        with self._opened(source.path) as stream:
+            return measured_seconds(stream, halt)
+
     def _opened(self, path: str) -> IO[bytes]:
         file = self.folder / path
         try:
@@ -175,16 +187,34 @@ class BucketMedia:
         """Reads the header by range requests, or counts the frames of the folder."""
         if is_folder(source):
             return _frames_info(len(self._frames(source)), source)
+        with self._opened(source.path) as stream:
+            return probe(stream)
+
+    def measure(self, source: Source, halt: Event) -> float:
+        """Reads by range requests."""
+        with self._opened(source.path, whole=True) as stream:
+            return measured_seconds(stream, halt)
+
+    def _opened(self, key: str, whole: bool = False) -> AbstractContextManager[IO[bytes]]:
         try:
-            size = self.store.size(source.path)
-        except (NotFound, InvalidKey, Denied) as error:
+            size = self.store.size(key)
+        except _OF_THE_SOURCE as error:
             raise BadSource("unreadable", str(error)) from error
-        return probe_ranges(lambda start, length: self.store.read_range(source.path, start, length), size)
+        return open_ranges(partial(self._read_part, key, size), size, whole)
+
+    def _read_part(self, key: str, size: int, start: int, length: int) -> bytes:
+        try:
+            return self.store.read_range(key, start, length)
+        except MarlinError as error:
+            # Storage that fails is no fault of the source, and must not leave it with an unknown length.
+            if isinstance(error, _OF_THE_SOURCE) or self.store.size(key) != size:
+                raise BadSource("unreadable", str(error)) from error
+            raise
 
     def _fetch(self, key: str, copy: Path) -> None:
         try:
             self.store.fetch(key, copy)
-        except (NotFound, InvalidKey, Denied) as error:
+        except _OF_THE_SOURCE as error:
             raise BadSource("unreadable", str(error)) from error
 
     def _frames(self, source: Source) -> list[str]:
@@ -200,14 +230,26 @@ class BucketMedia:
         return [prefix + name for name in checked_series(name for name in names if "/" not in name)]
 
 
-def probe_ranges(read: Callable[[int, int], bytes], size: int) -> VideoInfo:
-    """Length and frame rate of a remote file of `size` bytes; `read(start, length)` gives a part of it.
+@contextmanager
+def open_ranges(read: Callable[[int, int], bytes], size: int, whole: bool = False) -> Iterator[IO[bytes]]:
+    """A remote file as a seekable stream, for the time of the context.
+
+    Args:
+        read: `read(start, length)` gives a part of it.
+        size: its bytes.
+        whole: most of it will be read, and not its header alone.
 
     Raises:
-        BadSource: it can't be read or is no video.
+        Exception: what `read` raised, at the end of the context. Until then the stream seems to end there: FFmpeg would
+            try again and again.
     """
-    with io.BufferedReader(_RangeReader(read, size), 1 << 18) as stream:
-        return probe(stream)
+    parts = _RangeReader(read, size)
+    try:
+        with io.BufferedReader(parts, _BLOCK if whole else _HEADER_BLOCK) as stream:
+            yield stream
+    finally:
+        if parts.failure is not None:
+            raise parts.failure
 
 
 def _no_file(path: Path) -> str:
@@ -241,6 +283,7 @@ class _RangeReader(io.RawIOBase):
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         super().__init__()
         self._read_range, self._size, self._at = read, size, 0
+        self.failure: Exception | None = None
 
     def readable(self) -> bool:
         return True
@@ -255,12 +298,13 @@ class _RangeReader(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer, CPython passes this
         length = min(len(buffer), self._size - self._at)
-        if length <= 0:
+        if length <= 0 or self.failure is not None:
             return 0
         try:
             data = self._read_range(self._at, length)
-        except MarlinError as error:
-            raise OSError(str(error)) from error
+        except Exception as error:
+            self.failure = error
+            return 0
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

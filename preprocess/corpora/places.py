@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 
 from preprocess.corpora.base import Media, Opener, Source
 from preprocess.corpora.media import LocalMedia, open_folder
@@ -27,6 +28,11 @@ class Places:
         """Reads the header where the video lies."""
         opener, there = self._place(source)
         return opener.probe(there)
+
+    def measure(self, source: Source, halt: Event) -> float:
+        """Reads the video where it lies."""
+        opener, there = self._place(source)
+        return opener.measure(there, halt)
 
     def _place(self, source: Source) -> tuple[Opener, Source]:
         scheme, separator, rest = source.path.partition("://")

@@ -6,8 +6,9 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -16,8 +17,9 @@ import requests
 from pipeline.errors import MarlinError
 from pipeline.storage.atomic import os_error
 from preprocess.corpora.base import Source
-from preprocess.corpora.media import probe_ranges
-from preprocess.decode.video import VideoInfo
+from preprocess.corpora.media import open_ranges
+from preprocess.decode.length import measured_seconds
+from preprocess.decode.video import VideoInfo, probe
 from preprocess.quarantine import BadSource
 
 PAUSES = (1.0, 4.0, 15.0)
@@ -48,7 +50,7 @@ def bare(url: str) -> str:
 class WebMedia:
     """Opens sources whose path is a URL; each is downloaded to a temporary file while it is worked on.
 
-    Both methods raise `MarlinError` where it is no fault of the source: no network, or a signature that has expired.
+    All methods raise `MarlinError` where it is no fault of the source: no network, or a signature that has expired.
     """
 
     @contextmanager
@@ -64,9 +66,20 @@ class WebMedia:
         size = _retried(source.path, lambda: _size(source.path))
         if size is None:
             return VideoInfo(seconds=0.0, fps=0.0)
-        return probe_ranges(
-            lambda start, length: _retried(source.path, lambda: _part(source.path, start, length)), size
-        )
+        with _opened(source.path, size) as stream:
+            return probe(stream)
+
+    def measure(self, source: Source, halt: Event) -> float:
+        """Reads by range requests; 0 seconds where the server has none."""
+        size = _retried(source.path, lambda: _size(source.path))
+        if size is None:
+            return 0.0
+        with _opened(source.path, size, whole=True) as stream:
+            return measured_seconds(stream, halt)
+
+
+def _opened(url: str, size: int, whole: bool = False) -> AbstractContextManager[IO[bytes]]:
+    return open_ranges(lambda start, length: _retried(url, lambda: _part(url, start, length)), size, whole)
 
 
 def _download(url: str, copy: Path) -> None:

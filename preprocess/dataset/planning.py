@@ -1,9 +1,12 @@
 """Extends the plan of a dataset by the sources that it lacks."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 from tqdm import tqdm
@@ -20,12 +23,14 @@ from preprocess.quarantine import BadSource
 
 log = logging.getLogger(__name__)
 
-PROBES_AT_ONCE = 8
+# Probes wait for storage: as many at once as its client has connections, and ahead of those that are looked at, so that
+# a slow one holds up none.
+PROBES_AT_ONCE, PROBES_AHEAD = 32, 4096
 # A corpus of many short videos would otherwise end in as many tiny shards.
 UNITS_WANTED, SOURCES_AT_MOST = 500, 64
 # A stream can go on after the length that its header gives: the last span has no end.
 OPEN_END = 1e9
-# A header that claims more is not believed: the video is worked on in one piece.
+# What claims to be longer is not believed: the video is measured, or else worked on in one piece.
 LONGEST = 7 * 24 * 3600.0
 
 
@@ -132,15 +137,39 @@ def make_units(pieces: Iterable[Piece], root: Root, first: int, cfg: PreprocessC
     return [Unit(f"{first + number:06d}", root, tuple(group)) for number, group in enumerate(groups)]
 
 
-def _pieces(media: Media, sources: list[Source], unit_seconds: int, progress: bool) -> Iterator[Piece]:
-    def cut(source: Source) -> list[tuple[Span | None, float]]:
-        try:
-            seconds = 0.0 if source.span else media.probe(source).seconds
-        except BadSource:
-            seconds = 0.0  # its unit will put it into quarantine
-        return cut_spans(source.span, seconds, unit_seconds)
+def _pieces(media: Media, sources: list[Source], unit_seconds: int, progress: bool) -> list[Piece]:
+    with closing(_lengths(media, sources)) as lengths:
+        found = tqdm(lengths, "plan", len(sources), disable=None if progress else True, unit=" videos")
+        return [
+            Piece(replace(source, span=None), span, length)
+            for source, seconds in zip(sources, found, strict=True)
+            for span, length in cut_spans(source.span, seconds, unit_seconds)
+        ]
 
-    with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
-        found = tqdm(pool.map(cut, sources), "plan", len(sources), disable=None if progress else True, unit=" videos")
-        for source, spans in zip(sources, found, strict=True):
-            yield from (Piece(replace(source, span=None), span, seconds) for span, seconds in spans)
+
+def _lengths(media: Media, sources: Iterable[Source]) -> Generator[float, None, None]:
+    """Seconds of each source in order, several looked up at once; 0 where they can't be known."""
+    halt = Event()
+    pool = ThreadPoolExecutor(PROBES_AT_ONCE)
+    try:
+        waiting: deque[Future[float]] = deque()
+        for source in sources:
+            waiting.append(pool.submit(_length, media, source, halt))
+            if len(waiting) > PROBES_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Stopped by a signal or by a failure, nobody waits for the rest.
+        halt.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _length(media: Media, source: Source, halt: Event) -> float:
+    if source.span:
+        return 0.0
+    try:
+        seconds = media.probe(source).seconds
+        return seconds if 0 < seconds <= LONGEST else media.measure(source, halt)
+    except BadSource:
+        return 0.0  # its unit will put it into quarantine

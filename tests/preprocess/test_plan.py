@@ -1,9 +1,12 @@
 """The plan of a dataset."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -14,10 +17,13 @@ from hypothesis import strategies as st
 from pipeline.config.schema import Config, CorpusConfig, PreprocessConfig, TrainConfig
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import open_store
-from preprocess.corpora import Source, list_corpus
+from preprocess.corpora import Source, list_corpus, open_media
+from preprocess.dataset import planning
 from preprocess.dataset.plan import Piece, Plan, Removal, Root, Unit, read_plan, write_plan
 from preprocess.dataset.planning import LONGEST, cut_spans, extend_plan, make_units
 from preprocess.dataset.settings import content_settings
+from preprocess.decode.video import VideoInfo
+from preprocess.quarantine import BadSource
 
 SETTINGS: dict[str, Any] = {"config": {"size": 224}, "models": [{"name": "scrfd", "sha256": "0" * 64}]}
 ROOT = Root("folder", "/videos", False, {})
@@ -137,6 +143,76 @@ def test_a_plan_from_which_nothing_was_made_binds_nobody(tmp_path: Path) -> None
     other = {"config": {"size": 112}, "models": [{"name": "scrfd", "sha256": "1" * 64}]}
     assert _extend(tmp_path, other) == first
     assert read_plan(open_store(str(tmp_path / "out")), other).plan.units == first
+
+
+class _Awaited:
+    """A folder whose probes wait for each other: none answers before `together` of them are under way."""
+
+    def __init__(self, folder: Path, together: int) -> None:
+        self.media = open_media("folder", str(folder))
+        self.url, self.barrier = self.media.url, threading.Barrier(together, timeout=60)
+
+    def probe(self, source: Source) -> VideoInfo:
+        place = self.barrier.wait()
+        time.sleep(place / 1000)  # they end in another order than they began in
+        if source.name.startswith("b"):
+            raise BadSource("unreadable", "it is gone")
+        return VideoInfo(float(source.name[1:3]), 25.0)
+
+    def measure(self, source: Source, halt: Event) -> float:
+        raise AssertionError("its length is known")
+
+
+def test_many_sources_are_probed_at_once_and_planned_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(10, 58):
+        (tmp_path / f"in/{'ba'[number % 5 > 0]}{number}.mp4").touch()
+    monkeypatch.setattr(planning, "open_media", lambda kind, path: _Awaited(Path(path), 24))
+    units = _extend(tmp_path)
+    names = sorted(path.name for path in (tmp_path / "in").iterdir())
+    pieces = [piece for unit in units for piece in unit.pieces]
+    assert [piece.source.name for piece in pieces] == names
+    # What can't be probed is planned all the same: its unit puts it into quarantine.
+    assert [piece.seconds for piece in pieces] == [0.0 if name[0] == "b" else float(name[1:3]) for name in names]
+
+
+def test_storage_that_fails_ends_the_planning_and_starts_no_further_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(500):
+        (tmp_path / f"in/{number:03d}.mp4").touch()
+    probed: list[str] = []
+
+    class Down(_Awaited):
+        def probe(self, source: Source) -> VideoInfo:
+            probed.append(source.name)
+            time.sleep(0.01)
+            raise MarlinError("the bucket is down")
+
+    monkeypatch.setattr(planning, "open_media", lambda kind, path: Down(Path(path), 1))
+    with pytest.raises(MarlinError, match="the bucket is down"):
+        _extend(tmp_path)
+    assert len(probed) < 250
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_that_fails_while_a_header_is_read_leaves_no_length_unknown(
+    tmp_path: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = open_store(f"{s3_url}/raw")
+    raw.write_file("a.mp4", write_video(tmp_path / "a.mp4", counting_frames(75)))
+    media = open_media("folder", f"{s3_url}/raw")
+    assert media.probe(Source("a", "a", "a.mp4")).seconds == pytest.approx(2.5)
+
+    def down(*arguments: object) -> bytes:
+        raise MarlinError("the bucket is down")
+
+    monkeypatch.setattr(type(raw), "read_range", down)
+    with pytest.raises(MarlinError, match="the bucket is down"):
+        media.probe(Source("a", "a", "a.mp4"))
 
 
 def test_an_empty_corpus_is_an_error(tmp_path: Path) -> None:
