@@ -1,4 +1,4 @@
-"""A unit on its way through the cluster, and how the sources are found that kill the workers that work on them."""
+"""A unit on its way through the cluster, and how the sources are found that kill the processes that work on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from preprocess.dataset.manifests import Content, commit, quarantine_entry
 from preprocess.dataset.plan import Unit
 from preprocess.quarantine import BadSource
 
-# Further attempts of a unit whose worker process died (killed, out of memory, crashed in a decoder, node gone).
+# Further attempts of a unit whose process died (killed, out of memory, crashed in a decoder or network, node gone).
 RETRIES = 3
 
 
@@ -48,7 +48,7 @@ class Job:
         del self.suspects[:1]
 
     def died(self, store: Store) -> dict[str, Any] | None:
-        """The worker died in the step; the manifest where that ends the job."""
+        """A process died of the step; the manifest where that ends the job."""
         self.deaths += 1
         if self.deaths <= RETRIES:
             return None
@@ -77,5 +77,7 @@ class Job:
 
 
 _DEADLY = BadSource(
-    "worker-died", f"the worker process died, hung or ran out of memory at each of {RETRIES + 1} attempts"
+    "worker-died",
+    "the process that worked on it, or that ran a network on it, died, hung or ran out of memory at each of "
+    f"{RETRIES + 1} attempts",
 )

@@ -1,66 +1,162 @@
 """Detector and parser in Ray actors of their own, for clusters where GPUs are shared by many decoding workers.
 
 A worker has one call in flight, so what waits in the object store is at most one batch of pictures a worker.
+
+When a network actor dies, Ray starts it anew, but the calls of all its workers are lost, though one of them alone was
+running. Each worker makes its call again, and this time a witness is told when it begins: a call that had begun when
+the actor dies is to blame, the others are innocent and are made once more.
 """
 
-from collections.abc import Sequence
+import os
+import traceback
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError, RuntimeEnvSetupError
 
 from pipeline.config.schema import PreprocessConfig
 from pipeline.errors import MarlinError
 from preprocess.arrays import Floats, Image
+from preprocess.decode.stall import begin_step, end_steps, limit_steps, others_step
 from preprocess.faces.detect import Detection, Detector
 from preprocess.faces.mesh import MeshNet
 from preprocess.models import Networks, describe, load_parser, model_files
 from preprocess.parsers.base import Device
 
+# A process that needs longer for a single frame, or for one call of a network, hangs.
+STALLED_SECONDS = 600
+# Each death is counted with the unit at fault. So many mean that the actor dies of itself before it can answer.
+RESTARTS = 1000
+_GONE = (ActorDiedError, ActorUnschedulableError, RuntimeEnvSetupError)
+
+
+class NetworkDied(MarlinError):
+    """A network actor died of a call; no fault of storage or models, though it passes through a unit as they do."""
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """One call of a network in this process, which is not used further after an error."""
+    begin_step()
+    try:
+        yield
+    except MarlinError:
+        raise
+    except Exception:
+        # Memory ran out, or the GPU is in a state in which no further call succeeds: a new process begins afresh.
+        traceback.print_exc()
+        os._exit(1)
+    finally:
+        end_steps()
+
 
 class NetworkActor:
-    """Holds the networks that gain from a GPU; made into a Ray actor by the stage."""
+    """Holds the networks that gain from a GPU; made into a Ray actor by `network_lines`."""
 
     def __init__(self, cfg: PreprocessConfig, device: Device) -> None:
+        limit_steps(STALLED_SECONDS)
         files = model_files(cfg)
         paths = {file.name: file.path for file in files}
         self._detector = Detector(paths["scrfd"], cfg.detect_threshold, device)
         self._parser = load_parser(cfg, files, device)
+        # A network or device that never works fails here, where it ends the stage, and not on every video.
+        self._detector(np.zeros((64, 64, 3), np.uint8))
 
     def parser_name(self) -> str:
         """Name of the parser, as it stands in samples."""
         return self._parser.name
 
+    @_sound()
     def detect(self, rgb: Image) -> list[Detection]:
         """Faces of a frame."""
         return self._detector(rgb)
 
+    @_sound()
     def parse(self, pictures: Sequence[Image], points: Sequence[Floats]) -> list[Image | None]:
         """Label maps of pictures."""
         return self._parser(pictures, points)
 
+    def witnessed(self, witness: Any, call: str, method: str, *arguments: Any) -> Any:
+        """What a method returns; the witness knows that this call has begun before it has."""
+        ray.get(witness.begin.remote(call))
+        return getattr(self, method)(*arguments)
+
+
+class Witness:
+    """Remembers which calls network actors had begun, and outlives them."""
+
+    def __init__(self) -> None:
+        self._calls: set[str] = set()
+
+    def begin(self, call: str) -> None:
+        """A call begins now."""
+        self._calls.add(call)
+
+    def has_begun(self, call: str) -> bool:
+        """Whether it had begun."""
+        return call in self._calls
+
 
 @dataclass(frozen=True)
-class _RemoteDetector:
-    actor: Any
+class NetworkLine:
+    """A worker's line to a network actor: what the stage hands to a worker, and what the worker asks."""
 
-    def __call__(self, rgb: Image) -> list[Detection]:
-        found: list[Detection] = _result(self.actor.detect.remote(rgb))
+    actor: Any
+    witness: Any
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the actor returns.
+
+        Raises:
+            NetworkDied: the actor died of this very call.
+            MarlinError: the actor can't start, or a file is not what it should be.
+        """
+        try:
+            return _result(getattr(self.actor, method).remote(*arguments))
+        except NetworkDied:
+            pass  # perhaps of the call of another worker
+        while True:
+            call = uuid.uuid4().hex
+            try:
+                return _result(self.actor.witnessed.remote(self.witness, call, method, *arguments))
+            except NetworkDied:
+                if _result(self.witness.has_begun.remote(call)):
+                    raise
+
+    def detect(self, rgb: Image) -> list[Detection]:
+        """Faces of a frame."""
+        found: list[Detection] = self.ask("detect", rgb)
         return found
 
 
 @dataclass(frozen=True)
 class _RemoteParser:
-    actor: Any
+    line: NetworkLine
     name: str
 
     def __call__(self, pictures: Sequence[Image], points: Sequence[Floats]) -> list[Image | None]:
-        labels: list[Image | None] = _result(self.actor.parse.remote(list(pictures), list(points)))
+        labels: list[Image | None] = self.line.ask("parse", list(pictures), list(points))
         return labels
 
 
-def connect(actor: Any, cfg: PreprocessConfig) -> Networks:
+def network_lines(cfg: PreprocessConfig) -> list[NetworkLine]:
+    """Starts the network actors of a configuration; none where each worker holds its own networks."""
+    if not cfg.network_actors:
+        return []
+    witness = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Witness).remote()
+    device = "cuda" if cfg.network_gpus else "cpu"
+    remote = ray.remote(
+        num_cpus=0 if cfg.network_gpus else 1, num_gpus=cfg.network_gpus, max_restarts=RESTARTS, max_task_retries=0
+    )(NetworkActor)
+    return [NetworkLine(remote.remote(cfg, device), witness) for _ in range(cfg.network_actors)]
+
+
+def connect(line: NetworkLine, cfg: PreprocessConfig) -> Networks:
     """The networks of a worker whose detector and parser live in an actor; the mesh follows faces in the worker.
 
     Raises:
@@ -69,20 +165,29 @@ def connect(actor: Any, cfg: PreprocessConfig) -> Networks:
     files = model_files(cfg)
     paths = {file.name: file.path for file in files}
     return Networks(
-        detector=_RemoteDetector(actor),
+        detector=line.detect,
         mesh=MeshNet(paths["face_landmark"]),
-        parser=_RemoteParser(actor, _result(actor.parser_name.remote())),
+        parser=_RemoteParser(line, line.ask("parser_name")),
         models=tuple((entry["name"], entry["sha256"]) for entry in describe(files)),
     )
 
 
+def last_line(error: Exception) -> str:
+    """The end of an error's text: what a Ray error holds before it is a traceback."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return text.removeprefix(f"{MarlinError.__module__}.{MarlinError.__name__}: ")
+
+
 def _result(reference: Any) -> Any:
-    # A network that fails is no fault of the video at hand: the stage ends, nothing goes to quarantine.
+    """What a call returns. Raises `NetworkDied` where it is lost, `MarlinError` where another would fail as well."""
     try:
-        return ray.get(reference)
+        with others_step():
+            return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, MarlinError):
+            raise error.cause from error
+        raise MarlinError(f"a network actor failed: {last_line(error)}") from error
+    except _GONE as error:
+        raise MarlinError(f"a network actor can't start: {last_line(error)}") from error
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, MarlinError):
-            raise cause from error
-        text = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise MarlinError(f"a network actor failed: {text}") from error
+        raise NetworkDied(f"a network actor died: {last_line(error)}") from error

@@ -24,8 +24,8 @@ from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store, open_store
-from preprocess.cluster.job import RETRIES, Job
-from preprocess.cluster.remote import NetworkActor, connect
+from preprocess.cluster.job import Job
+from preprocess.cluster.remote import STALLED_SECONDS, NetworkDied, NetworkLine, connect, last_line, network_lines
 from preprocess.cluster.scratch import enter_scratch, sweep_scratch
 from preprocess.corpora import open_media, open_places
 from preprocess.dataset.plan import Unit
@@ -36,22 +36,20 @@ from preprocess.unit import UnitProcessor
 
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 CONNECT_SECONDS = 10
-# A worker that needs longer for a single frame hangs.
-STALLED_SECONDS = 600
 
 
 class _Worker:
     """Actor that processes one unit at a time."""
 
-    def __init__(self, cfg: Config, networks: Any | None) -> None:
+    def __init__(self, cfg: Config, line: NetworkLine | None) -> None:
         # Warnings on single sources are in the manifest; their lines would tear the driver's progress bar.
         logging.disable(logging.WARNING)
         enter_scratch()
         limit_steps(STALLED_SECONDS)
         loaded = (
             load_networks(cfg.preprocess, model_files(cfg.preprocess))
-            if networks is None
-            else connect(networks, cfg.preprocess)
+            if line is None
+            else connect(line, cfg.preprocess)
         )
         self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_places))
         # What is loaded by now stays: the collector need not go through it again and again.
@@ -141,12 +139,13 @@ def _network_cpus(cfg: PreprocessConfig) -> int:
 def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) -> Iterator[dict[str, Any]]:
     """Processes units on actors, one unit in flight an actor; yields manifests as they are committed.
 
-    When a unit kills its worker at every attempt, the sources that do so are found one by one and go to quarantine.
+    When a unit kills its worker, or a network actor, at every attempt, the sources that do so are found one by one and
+    go to quarantine.
 
     Raises:
         MarlinError: storage or a model file fails.
     """
-    networks = _network_actors(cfg.preprocess)
+    lines = network_lines(cfg.preprocess)
     # Attempts are counted here, by unit: Ray would count restarts over an actor's whole life.
     remote = ray.remote(num_cpus=1, max_restarts=0)(_Worker)
     media = lru_cache(maxsize=8)(open_media)
@@ -157,7 +156,7 @@ def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) ->
     def start() -> Any:
         nonlocal started
         started += 1
-        return remote.remote(cfg, networks[started % len(networks)] if networks else None)
+        return remote.remote(cfg, lines[started % len(lines)] if lines else None)
 
     def launch(actor: Any) -> None:
         job = waiting.popleft()
@@ -187,34 +186,19 @@ def process_units(cfg: Config, store: Store, units: list[Unit], workers: int) ->
             ray.kill(actor)
 
 
-def _network_actors(cfg: PreprocessConfig) -> list[Any]:
-    device = "cuda" if cfg.network_gpus else "cpu"
-    remote = ray.remote(
-        num_cpus=0 if cfg.network_gpus else 1,
-        num_gpus=cfg.network_gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )(NetworkActor)
-    return [remote.remote(cfg, device) for _ in range(cfg.network_actors)]
-
-
 def _check_died(error: RayError, unit: Unit) -> None:
-    """Passes where the worker died on its unit: killed, out of memory, or lost with its node or with its result.
+    """Passes where the worker, or a network actor, died of its unit: killed, out of memory, lost with node or result.
 
     Raises:
         MarlinError: anything else; another attempt would end in the same way.
     """
     cause = getattr(error, "cause", None)
     if isinstance(error, RayTaskError):
-        if isinstance(cause, MemoryError):
+        if isinstance(cause, MemoryError | NetworkDied):
             return
         if isinstance(cause, MarlinError):
             raise cause from error
-        raise MarlinError(f"unit {unit.name} failed: {_last_line(error)}") from error
+        raise MarlinError(f"unit {unit.name} failed: {last_line(error)}") from error
     unstartable = isinstance(error, RuntimeEnvSetupError | ActorUnschedulableError) or isinstance(cause, MarlinError)
     if unstartable or "creation task" in str(error):
-        raise MarlinError(f"preprocessing workers can't start: {_last_line(error)}") from error
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise MarlinError(f"preprocessing workers can't start: {last_line(error)}") from error

@@ -33,3 +33,32 @@ def test_a_step_that_does_not_end_ends_the_process(tmp_path: Path, stuck_at: int
     )
     assert (done.returncode, done.stdout) == (status, "" if status else "done\n")
     assert ("Timeout" in done.stderr) == bool(status)
+
+
+_WAITING = """
+import sys, time
+from preprocess.decode.stall import begin_step, end_steps, limit_steps, others_step
+limit_steps(2)
+with others_step():
+    time.sleep(3)
+begin_step()
+with others_step():
+    time.sleep(4)
+if sys.argv[1] == "goes on":
+    end_steps()
+time.sleep(5)
+print("done")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("then", "status"), [("goes on", 0), ("hangs", 1)])
+def test_time_that_another_process_takes_does_not_count(then: str, status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WAITING, then],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout) == (status, "" if status else "done\n")
