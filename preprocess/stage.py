@@ -105,4 +105,4 @@ def _process(cfg: Config, store: Store, plan: Plan, todo: list[Unit], progress: 
 
 def _refused(listing: Listing, plan: Plan) -> int:
     names, people = {gone.source for gone in plan.removed}, plan.removed_identities()
-    return sum(source.name in names or source.identity in people for source in listing.sources)
+    return sum(source.name in names or bool(source.everyone & people) for source in listing.sources)

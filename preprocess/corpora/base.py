@@ -19,6 +19,7 @@ class Source:
     Attributes:
         name: unique in the dataset, stable over runs.
         identity: who is seen in it, as far as the corpus knows; used for splits and probes.
+        people: each of those who are seen in it, where `identity` stands for several people.
         path: where the media finds it, relative to the corpus; a folder of frame images ends with "/".
         span: the seconds of the video that count, for corpora that name segments; None is all.
         split: where an official list puts it; None leaves it to `preprocess.holdout*`.
@@ -35,6 +36,12 @@ class Source:
     labels: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     frame_rate: float = 25.0
+    people: tuple[str, ...] = ()
+
+    @property
+    def everyone(self) -> frozenset[str]:
+        """All names of those who are seen in it."""
+        return frozenset((self.identity, *self.people))
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,15 @@ from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
 from preprocess.corpora.base import Listing, Media, Source, Split
 from preprocess.corpora.folder import is_video
+from preprocess.corpora.people import groups_of
 from preprocess.corpora.splits import Official, assign, read_lists
 
 ORIGINAL = "original"
 FAKES = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
 STANDARD = (ORIGINAL, *FAKES[:4])
 """The original videos and the four manipulations of the paper make 3,600/700/700 videos; FaceShifter came later."""
+
+COMPRESSIONS = ("raw", "c0", "c23", "c40")
 
 _SAME = {"c0": ("c0", "raw"), "raw": ("raw", "c0")}
 _OF_ONE: dict[Split, int] = {"train": 720, "val": 140, "test": 140}
@@ -23,7 +26,8 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     """The videos of `corpus.parts` in `corpus.compression`; a manipulated one is of the pair it was made from.
 
     A pair of videos, with all that was made from it, is one identity: the smaller number of the two. Split lists are
-    the official `train.json`, `val.json`, `test.json` with pairs, in the corpus or its folder `splits`.
+    the official `train.json`, `val.json`, `test.json` with pairs, in the corpus or its folder `splits`; without them
+    all manipulated videos in the corpus tell the pairs, also those that are not taken.
     """
     parts = cfg.parts or STANDARD
     unknown = [part for part in parts if part not in (ORIGINAL, *FAKES)]
@@ -41,7 +45,10 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
                 f"ffpp: there are no {part} videos in {cfg.compression}: see corpus.compression, corpus.parts"
             )
     lists = read_lists(media, cfg.splits, ("", "splits"), _pair)
-    people = _people([*lists] if lists else [], [PurePosixPath(file).stem for _, file in found])
+    pairs = [*lists] if lists else _manipulated(media)
+    if not any("_" in name for name in pairs):
+        findings.append("ffpp: neither split lists nor manipulated videos tell which originals are pairs")
+    people = _people([*pairs, *(PurePosixPath(file).stem for _, file in found)])
     sources = tuple(sorted((_source(part, file, cfg, people) for part, file in found), key=lambda source: source.name))
     labels = {
         "fake": {"type": "class", "names": ["real", "fake"]},
@@ -61,10 +68,17 @@ def _videos(media: Media, part: str, compression: str) -> list[str]:
     return []
 
 
+def _manipulated(media: Media) -> list[str]:
+    """Names of all manipulated videos of the corpus."""
+    folders = [f"manipulated_sequences/{part}/{name}/videos/" for part in FAKES for name in COMPRESSIONS]
+    return [PurePosixPath(file).stem for folder in folders for file in media.files(folder) if is_video(file)]
+
+
 def _source(part: str, file: str, cfg: CorpusConfig, people: dict[str, str]) -> Source:
     stem = PurePosixPath(file).stem
     labels = {"fake": "real" if part == ORIGINAL else "fake", "method": part}
-    return Source(f"{part}/{cfg.compression}/{stem}", people[stem], file, labels=labels)
+    numbers = tuple(stem.split("_"))
+    return Source(f"{part}/{cfg.compression}/{stem}", people[numbers[0]], file, labels=labels, people=numbers)
 
 
 def _pair(entry: Any) -> Iterable[str]:
@@ -75,17 +89,7 @@ def _pair(entry: Any) -> Iterable[str]:
     return (one, other, f"{one}_{other}", f"{other}_{one}")
 
 
-def _people(listed: Iterable[str], stems: list[str]) -> dict[str, str]:
-    """The identity of each video by its name: the smallest original that is connected to it through pairs."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
-    for stem in [*listed, *stems]:
-        one, _, other = stem.partition("_")
-        low, high = sorted((find(one), find(other or one)))
-        root[high] = low
-    return {stem: find(stem.partition("_")[0]) for stem in stems}
+def _people(names: Iterable[str]) -> dict[str, str]:
+    """The identity of each original by its number: the smallest one that is connected to it through names of pairs."""
+    groups = groups_of(name.split("_") for name in names)
+    return {number: min(group) for group in groups.subsets() for number in group}

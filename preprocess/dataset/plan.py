@@ -108,7 +108,7 @@ class Plan:
         return merged({id(unit.root): unit.root.labels for unit in self.units}.values())
 
     def removed_identities(self) -> set[str]:
-        """Who was taken out."""
+        """Who was taken out, under the names that they were asked for."""
         return {gone.identity for gone in self.removed if gone.identity}
 
 
@@ -218,4 +218,5 @@ def _parse(content: Mapping[str, Any]) -> Plan:
 def _piece(item: Mapping[str, Any]) -> Piece:
     known = {name: value for name, value in item.items() if name not in ("cut", "seconds", "number")}
     span = None if item["cut"] is None else (float(item["cut"][0]), float(item["cut"][1]))
-    return Piece(Source(**known), span, item["seconds"], item["number"])
+    source = Source(**{**known, "people": tuple(known.get("people", ()))})
+    return Piece(source, span, item["seconds"], item["number"])

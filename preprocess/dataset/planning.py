@@ -17,6 +17,7 @@ from pipeline.storage import AlreadyExists, Conflict, Store
 from preprocess.corpora import Listing, Media, Source, open_media
 from preprocess.dataset.drift import check_drift
 from preprocess.dataset.labels import merged
+from preprocess.dataset.people import known_people
 from preprocess.dataset.plan import Piece, Plan, Root, StoredPlan, Unit, read_plan, write_plan
 from preprocess.decode.video import Span
 from preprocess.quarantine import BadSource
@@ -40,7 +41,8 @@ def extend_plan(
     """Adds units for sources that the stored plan lacks; returns the plan and how many sources are new.
 
     Raises:
-        UsageError: the plan belongs to other settings, or the labels mean something else in it.
+        UsageError: the plan belongs to other settings, the labels mean something else in it, or a person in it would be
+            in several splits.
         MarlinError: there are no sources at all.
     """
     media = open_media(cfg.corpus.kind, cfg.corpus.path)
@@ -49,7 +51,7 @@ def extend_plan(
     for _ in range(3):
         stored = _open_plan(store, settings)
         plan, known, gone = stored.plan, stored.plan.sources(), stored.plan.removed_identities()
-        new = [source for source in listing.sources if source.name not in known and source.identity not in gone]
+        new = [source for source in listing.sources if source.name not in known and not source.everyone & gone]
         if not known and not new:
             raise MarlinError(
                 f"{media.url} holds no source of corpus.kind={cfg.corpus.kind}: check corpus.path, kind and splits"
@@ -59,6 +61,7 @@ def extend_plan(
         if not new:
             return plan, 0
         merged([plan.labels(), listing.labels])  # before any work: they could not become one dataset
+        new = known_people(plan, new, cfg.corpus.kind, cfg.preprocess)
         pieces = _pieces(media, new, cfg.preprocess.unit_seconds, progress)
         units = make_units(pieces, root, len(plan.units), cfg.preprocess, len(new))
         grown = Plan(plan.units + tuple(units), plan.removed)

@@ -147,9 +147,10 @@ def _choose(
         for piece in unit.pieces:
             source = piece.source
             known["source"].add(source.name)
-            known["identity"].add(source.identity)
-            if source.name in names or source.identity in identities:
-                identity = source.identity if source.identity in identities else ""
+            known["identity"] |= source.everyone
+            asked = sorted(source.everyone.intersection(identities))
+            if source.name in names or asked:
+                identity = asked[0] if asked else ""
                 removal = chosen.setdefault(source.name, Removal(source.name, reason, identity))
                 chosen[source.name] = replace(removal, units=tuple(dict.fromkeys([*removal.units, unit.name])))
     earlier = [gone for gone in plan.removed if gone.source in names or gone.identity in identities]
