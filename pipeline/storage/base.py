@@ -99,6 +99,14 @@ class Store(ReadStore, Protocol):
         """All bytes of an object with its version. Raises `NotFound`."""
         ...
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """All bytes of an object of any size in order, a piece at a time; nothing stays open once it is closed.
+
+        Raises:
+            NotFound: no such object; at the first piece.
+        """
+        ...
+
     def write(self, key: str, data: bytes) -> None:
         """Put an object, over an existing one if there is one."""
         ...

@@ -60,6 +60,12 @@ class LocalStore:
         data = self.read(key)
         return Versioned(data, _version(data))
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        path = self._path(key)
+        with _reading(path), path.open("rb") as file:
+            while piece := file.read(COPY_BYTES):
+                yield piece
+
     def write(self, key: str, data: bytes) -> None:
         path = self._path(key)
         with _writing(path), whole_file(path) as file:

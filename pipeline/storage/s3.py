@@ -5,8 +5,9 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from botocore.exceptions import (
 )
 
 from pipeline.errors import MarlinError, UsageError
-from pipeline.storage.atomic import os_error, whole_file
+from pipeline.storage.atomic import COPY_BYTES, os_error, whole_file
 from pipeline.storage.base import (
     TEMP_PREFIX,
     AlreadyExists,
@@ -37,6 +38,7 @@ from pipeline.storage.base import (
     is_reserved,
 )
 from pipeline.storage.s3_errors import ABSENT, PAST_END, RACING, TAKEN, UNSUPPORTED, error_code, s3_errors
+from pipeline.storage.s3_ranges import SignedRanges
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ PART_BYTES = 8 << 20
 PARALLEL = 4
 
 _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARALLEL)
-_BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
+_BROKEN_STREAM = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_BROKEN_BODY = (*_BROKEN_STREAM, FlexibleChecksumError)
 
 
 @dataclass
@@ -55,6 +58,7 @@ class _Bucket:
 
     name: str
     client: Any
+    ranges: SignedRanges
     endpoint: str
     exists: bool = False
     conditional: bool | None = None
@@ -82,7 +86,9 @@ class S3Store:
         return self.read_versioned(key).data
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        data = self._get(key, Range=f"bytes={start}-{start + length - 1}").data if length else b""
+        data = self.bucket.ranges.read(self._name(key), start, length) if length else b""
+        if data is None:
+            data = self._get(key, Range=f"bytes={start}-{start + length - 1}").data
         if len(data) != length:
             raise MarlinError(
                 f"{self.url}/{key}: ends before byte {start + length}: the object is damaged, write it again"
@@ -91,6 +97,27 @@ class S3Store:
 
     def read_versioned(self, key: str) -> Versioned:
         return self._get(key)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        name, client = self._name(key), self.bucket.client
+        done, failures = 0, 0
+        rest: dict[str, str] = {}
+        with self._errors(key):
+            while True:
+                answer = client.get_object(Bucket=self.bucket.name, Key=name, **rest)
+                try:
+                    with closing(answer["Body"]) as body:
+                        while piece := body.read(COPY_BYTES):
+                            done, failures = done + len(piece), 0
+                            yield piece
+                    return
+                except _BROKEN_STREAM:
+                    failures += 1
+                    if failures == ATTEMPTS:
+                        raise
+                    time.sleep(BACKOFF_S * 2**failures)
+                # The rest of the same version: a client that starts over would hold its caller up, or mix two.
+                rest = {"Range": f"bytes={done}-", "IfMatch": answer["ETag"]}
 
     def write(self, key: str, data: bytes) -> None:
         with self._errors(key):
@@ -293,10 +320,13 @@ def open_s3(bucket: str, prefix: str) -> S3Store:
     with s3_errors(f"s3://{bucket}", ""):
         try:
             # A session of its own: boto3's default one keeps the credentials it saw first.
-            client = boto3.session.Session().client("s3", region_name=os.environ.get("AWS_REGION"), config=config)
+            make_client = partial(boto3.session.Session().client, "s3", region_name=os.environ.get("AWS_REGION"))
+            client = make_client(config=config)
         except ValueError:
             raise UsageError("AWS_ENDPOINT_URL is not a URL: write it as https://host or http://host:port") from None
-    return S3Store(prefix, _Bucket(bucket, client, _without_login(client.meta.endpoint_url)))
+    signing = config.merge(Config(signature_version="s3v4"))
+    ranges = SignedRanges(partial(make_client, config=signing), bucket)
+    return S3Store(prefix, _Bucket(bucket, client, ranges, _without_login(client.meta.endpoint_url)))
 
 
 def _without_login(url: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, InvalidKey, NotFound, ObjectInfo, Store, open_store
+from pipeline.storage.atomic import COPY_BYTES
 from pipeline.storage.manifest import sha256_file
 
 ODD_KEYS = ["a b/ü+%#?&=.txt", "ünïcode/文件", "plus+plus", "100%/x", "'quotes\"", "~tilde", ".hidden"]
@@ -66,6 +67,7 @@ def test_what_is_absent_is_not_found(store: Store, tmp_path: Path) -> None:
         operations: list[Callable[[], object]] = [
             lambda key=key: store.read(key),  # type: ignore[misc]
             lambda key=key: store.read_range(key, 0, 1),  # type: ignore[misc]
+            lambda key=key: next(store.stream(key)),  # type: ignore[misc]
             lambda key=key: store.read_versioned(key),  # type: ignore[misc]
             lambda key=key: store.size(key),  # type: ignore[misc]
             lambda key=key: store.fetch(key, tmp_path / "copy"),  # type: ignore[misc]
@@ -86,6 +88,15 @@ def test_ranges_are_exact(store: Store) -> None:
     for start, length in ((99, 2), (100, 1), (1000, 10)):
         with pytest.raises(MarlinError, match=f"ends before byte {start + length}"):
             store.read_range("key", start, length)
+
+
+@pytest.mark.parametrize("size", [0, 1, COPY_BYTES, 3 * COPY_BYTES + 1])
+def test_a_stream_is_the_object_in_pieces(store: Store, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    store.write("key", data)
+    pieces = list(store.stream("key"))
+    assert b"".join(pieces) == data
+    assert all(0 < len(piece) <= COPY_BYTES for piece in pieces)
 
 
 def test_listing_is_sorted_by_key_and_filtered_by_prefix(store: Store) -> None:

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
-from s3_server import READ_ONLY_ACCESS_KEY, READ_ONLY_SECRET_KEY, SECRET_KEY, free_port
+from proxy import Fault, Proxy, Request, http_error, proxied
+from s3_server import READ_ONLY_ACCESS_KEY, READ_ONLY_SECRET_KEY, SECRET_KEY, S3Server, free_port
 from urllib3 import HTTPResponse
 
 from pipeline.errors import MarlinError, UsageError
@@ -191,6 +193,87 @@ def test_a_body_that_breaks_off_is_read_again(s3: S3Store) -> None:
     on(s3, "before-send.s3.GetObject", lambda **_: answers.pop() if answers else None)
     assert s3.read("key") == b"0123456789"
     assert answers == []
+
+
+@pytest.fixture
+def between(s3_server: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Store, Proxy]]:
+    """A store behind a proxy."""
+    with proxied(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = open_store(s3_url)
+        assert isinstance(store, S3Store)
+        yield store, proxy
+
+
+def first(times: int, fault: Fault) -> Callable[[Request], Fault | None]:
+    """The fault for so many requests, none for later ones."""
+    left = [fault] * times
+    return lambda request: left.pop() if left else None
+
+
+def test_a_stream_that_breaks_off_goes_on_there(between: tuple[S3Store, Proxy]) -> None:
+    store, proxy = between
+    data = os.urandom(8 << 20)
+    store.write("key", data)
+    proxy.requests.clear()
+    proxy.fault = first(4, Fault(cut_after=2 << 20))
+    assert b"".join(store.stream("key")) == data
+    begins = [request.range[0] if request.range else 0 for request in proxy.requests]
+    assert begins == sorted(set(begins))
+    assert len(begins) == 5
+
+
+def test_a_stream_never_mixes_two_versions(between: tuple[S3Store, Proxy]) -> None:
+    store, proxy = between
+    store.write("key", bytes(8 << 20))
+    proxy.fault = first(1, Fault(cut_after=4 << 20))
+    pieces = store.stream("key")
+    assert not any(next(pieces))
+    store.write("key", b"1" * (8 << 20))
+    with pytest.raises(MarlinError, match="key: S3 GetObject failed"):
+        list(pieces)
+
+
+def test_a_stream_gives_up_on_a_dead_server(between: tuple[S3Store, Proxy], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, proxy = between
+    store.write("key", bytes(8 << 20))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    proxy.fault = lambda request: Fault(cut_after=1)
+    with pytest.raises(MarlinError, match="key: cannot reach the S3 server"):
+        list(store.stream("key"))
+
+
+def test_ranges_go_the_quick_way(s3: S3Store) -> None:
+    data = os.urandom(100_000)
+    s3.write("a b/ü+%#?&=.txt", data)
+    slow: list[object] = []
+    on(s3, "before-send.s3.GetObject", lambda request, **_: slow.append(request))
+    assert s3.read_range("a b/ü+%#?&=.txt", 5, 70_000) == data[5:70_005]
+    assert slow == []
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(http_error(503, "SlowDown")), Fault(http_error(403, "AccessDenied")), Fault(), Fault(cut_after=9)]
+)
+def test_where_the_quick_way_fails_the_usual_one_is_taken(between: tuple[S3Store, Proxy], fault: Fault) -> None:
+    store, proxy = between
+    store.write("key", bytes(range(100)))
+    proxy.requests.clear()
+    proxy.fault = first(1, fault)
+    for _ in range(2):
+        assert store.read_range("key", 10, 5) == bytes(range(10, 15))
+    assert [request.range for request in proxy.requests] == [(10, 14)] * 3
+
+
+def test_a_server_that_takes_no_signed_urls_is_not_asked_for_ever(between: tuple[S3Store, Proxy]) -> None:
+    store, proxy = between
+    store.write("key", bytes(range(100)))
+    proxy.requests.clear()
+    proxy.fault = lambda request: Fault(http_error(400, "InvalidRequest")) if request.signed_url else None
+    for _ in range(10):
+        assert store.read_range("key", 10, 5) == bytes(range(10, 15))
+    assert sum(request.signed_url for request in proxy.requests) == 3
+    assert len(proxy.requests) == 13
 
 
 def test_damage_on_the_way_up_is_refused(s3: S3Store) -> None:
