@@ -81,9 +81,8 @@ def open_checkpoint(run: Store, checkpoint: Checkpoint) -> Iterator[tuple[Masked
 def eval_config(cfg: Config, trained: Config) -> Config:
     """The configuration a model was trained with, at the place and with the ``eval`` section of another one."""
     here = {"run": cfg.run, "storage": cfg.storage, "corpus": cfg.corpus, "tracking": cfg.tracking, "eval": cfg.eval}
-    machine = {
-        name: getattr(cfg.data, name) for name in ("dataset", "mix", "decoder", "decode_device", "threads", "cache_dir")
-    }
+    names = ("dataset", "mix", "decoder", "decode_device", "threads", "read_ahead")
+    machine = {name: getattr(cfg.data, name) for name in (*names, "cache_dir", "cache_gb", "connections")}
     return trained.model_copy(update={**here, "data": trained.data.model_copy(update=machine)})
 
 

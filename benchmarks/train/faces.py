@@ -18,7 +18,7 @@ from pipeline.dataset import Dataset, load_dataset
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from preprocess.stage import run_preprocess
-from train.data.cache import NodeCache
+from train.data.access import LocalShards
 from train.data.plan import Clip, TrainPlan
 from train.data.shards import ShardReader
 from train.sizes import TUBELET
@@ -37,7 +37,7 @@ class Faces:
 
     def reader(self) -> ShardReader:
         """Access to the bytes of the clips."""
-        return ShardReader(self.dataset, self.store, NodeCache(Path()))
+        return ShardReader(self.dataset, LocalShards(self.store, self.dataset.shards))
 
 
 def make_faces(folder: Path, *, batch: int, batches: int, data: dict[str, Any]) -> Faces:

@@ -175,7 +175,14 @@ class DataConfig(Section):
     threads: PositiveInt = Field(2, description="Reading and decoding threads of a rank.")
     prefetch: PositiveInt = Field(2, description="Batches decoded ahead.")
     streams: PositiveInt | None = Field(None, description="Canonical streams; null picks the largest that fits.")
+    read_ahead: PositiveInt = Field(4, description="Batches whose bytes are read from remote shards ahead of decoding.")
     cache_dir: str = Field("", description="Node cache of remote shards; empty: the user's cache folder.")
+    cache_gb: Annotated[float, Number, Field(ge=0)] | None = Field(
+        None, description="Most GB in the node cache; null: what the disk has free, less a reserve; 0: no cache."
+    )
+    fetch_ahead: NonNegativeInt = Field(64, description="Steps ahead of use at which shards are fetched to the cache.")
+    fetches: PositiveInt = Field(4, description="Shards that a rank fetches to the cache at the same time.")
+    connections: PositiveInt = Field(16, description="Requests of a rank at a time for clips that are not cached.")
     mask: MaskConfig = Field(default_factory=MaskConfig)
 
     @model_validator(mode="after")

@@ -75,8 +75,12 @@ class ReadStore(Protocol):
         """
         ...
 
-    def fetch(self, key: str, path: Path) -> None:
-        """Copy an object to a local file, whole or not at all. Raises `NotFound`."""
+    def stream(self, key: str) -> Iterator[bytes]:
+        """All bytes of an object of any size in order, a piece at a time; nothing stays open once it is closed.
+
+        Raises:
+            NotFound: no such object; at the first piece.
+        """
         ...
 
     def local_path(self, key: str) -> Path | None:
@@ -99,12 +103,8 @@ class Store(ReadStore, Protocol):
         """All bytes of an object with its version. Raises `NotFound`."""
         ...
 
-    def stream(self, key: str) -> Iterator[bytes]:
-        """All bytes of an object of any size in order, a piece at a time; nothing stays open once it is closed.
-
-        Raises:
-            NotFound: no such object; at the first piece.
-        """
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy an object to a local file, whole or not at all. Raises `NotFound`."""
         ...
 
     def write(self, key: str, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """The dataset that a run trains on: one, or several under one index (`data.mix`)."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ class MixedStore:
         store, name = self._find(key)
         return store.read_range(name, start, length)
 
-    def fetch(self, key: str, path: Path) -> None:
+    def stream(self, key: str) -> Iterator[bytes]:
         store, name = self._find(key)
-        store.fetch(name, path)
+        return store.stream(name)
 
     def local_path(self, key: str) -> Path | None:
         store, name = self._find(key)

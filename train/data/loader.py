@@ -1,24 +1,24 @@
 """The loader: micro batches of a rank, resumed exactly from the number of samples consumed."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from itertools import count
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pipeline.assets import cache_dir
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.storage import ReadStore
+from train.data.access import ShardAccess, open_access
+from train.data.background import Background
 from train.data.batch import Batch, assemble
-from train.data.cache import NodeCache
 from train.data.encoded import EncodedClip, read_clip, work_ahead
+from train.data.lookahead import look_ahead
 from train.data.opencv import decode_clip, opencv_clips
 from train.data.order import check_nodes
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice
@@ -29,9 +29,9 @@ CPU = torch.device("cpu")
 
 
 class Loader(Iterator[Batch]):
-    """Batches, and the decoding threads and files behind them: close it, or use it as a context manager."""
+    """Batches, and the threads and files behind them: close it, or use it as a context manager."""
 
-    def __init__(self, batches: Generator[Batch, None, None]) -> None:
+    def __init__(self, batches: "Background[Batch] | Generator[Batch, None, None]") -> None:
         self._batches = batches
 
     def __next__(self) -> Batch:
@@ -86,7 +86,10 @@ def open_loader(
     plan = TrainPlan(cfg, dataset, split)
     check_nodes(plan.order.streams, nodes, world)
     groups = (plan.step(first + index // micros, rank_slice(cfg, rank, world, index % micros)) for index in count())
-    return Loader(_batches(cfg, dataset, store, groups, device))
+    ranks = world // nodes
+    node = slice(rank // ranks * cfg.train.global_batch // nodes, (rank // ranks + 1) * cfg.train.global_batch // nodes)
+    access = _access(cfg, dataset, store, share=plan.shards(node), tells=rank % ranks == 0)
+    return _loader(cfg, dataset, access, groups, far=cfg.data.fetch_ahead * micros, device=device)
 
 
 def fixed_clips(
@@ -107,7 +110,7 @@ def fixed_clips(
     size = cfg.train.micro_batch
 
     groups = (clips[first : first + size] for first in range(0, len(clips), size))
-    return Loader(_batches(cfg, dataset, store, groups, device))
+    return _loader(cfg, dataset, _access(cfg, dataset, store), groups, far=0, device=device)
 
 
 def total_steps(cfg: Config, dataset: Dataset | None) -> int:
@@ -139,19 +142,41 @@ def _check_decoder(cfg: Config, device: torch.device) -> None:
         import_module("train.data.dali")  # says what to do where there is no DALI
 
 
+def _access(
+    cfg: Config, dataset: Dataset, store: ReadStore, *, share: Set[str] = frozenset(), tells: bool = False
+) -> ShardAccess:
+    # Announced and not read yet: what is looked ahead at, and what waits for a reading thread.
+    window = cfg.data.read_ahead + cfg.data.prefetch + 2
+    return open_access(cfg.data, store, dataset.shards, share=share, window=window, tells=tells)
+
+
+def _loader(
+    cfg: Config,
+    dataset: Dataset,
+    access: ShardAccess,
+    groups: Iterable[Sequence[Clip]],
+    *,
+    far: int,
+    device: torch.device,
+) -> Loader:
+    upcoming = look_ahead(groups, access, cfg.data, near=cfg.data.read_ahead, far=far)
+    batches = _batches(cfg, ShardReader(dataset, access), upcoming, device)
+    # One batch ahead: the decoder has others, but must not keep the trainer waiting while it asks for bytes.
+    return Loader(Background(batches, depth=1, stop=access.close))
+
+
 def _batches(
-    cfg: Config, dataset: Dataset, store: ReadStore, groups: Iterable[Sequence[Clip]], device: torch.device
+    cfg: Config, reader: ShardReader, groups: Iterable[Sequence[Clip]], device: torch.device
 ) -> Generator[Batch, None, None]:
     """Read, decode and assemble groups of at most `train.micro_batch` clips."""
-    folder = Path(cfg.data.cache_dir) if cfg.data.cache_dir else cache_dir() / "shards"
-    reader = ShardReader(dataset, store, NodeCache(folder))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # of the thread that runs this
     pool = ThreadPoolExecutor(cfg.data.threads, thread_name_prefix="loader")
     try:
         for group, clips_BCTHW in _decoded(cfg, reader, pool, groups, device):
             yield assemble(group, clips_BCTHW, device)
     finally:
         pool.shutdown(cancel_futures=True)
-        reader.close()
 
 
 def _decoded(

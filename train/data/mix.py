@@ -43,6 +43,12 @@ class BatchOrder:
         positions = range(step * self._share, (step + 1) * self._share)
         return [self._at(stream, position) for stream in range(self.streams) for position in positions]
 
+    def items(self, part: slice) -> list[int]:
+        """All items of the streams that a part of every global batch is taken from."""
+        streams = range(part.start // self._share, -(-part.stop // self._share))
+        offered = zip(self._first, self._orders, strict=False)
+        return [first + item for first, order in offered for stream in streams for item in order.dealt(stream)]
+
     def _at(self, stream: int, position: int) -> tuple[int, int]:
         """The item at a position of a stream, and its dataset's epoch."""
         begin = stream * self._share % len(self._round)

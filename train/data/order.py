@@ -145,6 +145,11 @@ class Order:
         epoch, place = divmod(position, self.length)
         return int(self.epoch(epoch)[stream, place]), epoch
 
+    def dealt(self, stream: int) -> list[int]:
+        """All items of a stream."""
+        items: list[int] = self._dealt[stream].tolist()
+        return items
+
     def epoch(self, epoch: int) -> Indices:
         """Items (streams, length) of an epoch in their order."""
         if epoch not in self._epochs:

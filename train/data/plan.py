@@ -87,6 +87,10 @@ class TrainPlan:
         """The clips of global batch `step`, counted from 0, or a part of them."""
         return [self._clip(item, epoch) for item, epoch in self.order.batch(step)[part]]
 
+    def shards(self, part: slice) -> set[str]:
+        """The shards that a part of every global batch is read from, over all epochs."""
+        return {sample.shard for item in self.order.items(part) for sample in self._items[item][1]}
+
     def _clip(self, item: int, epoch: int) -> Clip:
         name, samples = self._items[item]
         # Samples weigh as many valid starts as they have: the draw is uniform over the starts of the whole source.
