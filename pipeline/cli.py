@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    nested = commands.add_parser("dataset", help="check, count, draw, extend a dataset, take sources out of it")
+    nested = commands.add_parser("dataset", help="check, count, draw, extend, copy a dataset, take sources out of it")
     dataset = nested.add_subparsers(metavar="VERB", required=True)
     command = _config(_verb(dataset, "verify", verbs.dataset_verify, "check every shard and sample"))
     command.add_argument("--deep", action="store_true", help="also decode every frame and sound, and tag regions again")
@@ -117,6 +117,10 @@ def _dataset_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; recorded in the dataset")
     command.add_argument("--dry-run", action="store_true", help="only say what would go")
+    command = _verb(dataset, "stage", verbs.dataset_stage, "copy a finished dataset to a folder, verified, resumable")
+    command.add_argument("dest", metavar="DEST", help="folder, empty or with an earlier copy of the same dataset")
+    command.add_argument("--parallel", type=_at_least_1, default=8, metavar="N", help="files at a time (default: 8)")
+    _config(command)
     command = _config(_verb(dataset, "order", verbs.dataset_order, "print what a rank will read, as JSON lines"))
     command.add_argument("--nodes", type=_at_least_1, default=1, metavar="N", help="nodes of the run (default: 1)")
     command.add_argument("--world", type=_at_least_1, default=1, metavar="N", help="ranks of the run (default: 1)")

@@ -10,7 +10,8 @@ from pipeline.config.load import load_config
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store, run_store
-from pipeline.text import plural
+from pipeline.storage import open_store
+from pipeline.text import plural, size_text
 
 if TYPE_CHECKING:
     from preprocess.inspect.repair import Repair
@@ -182,6 +183,16 @@ def dataset_remove(args: Namespace) -> None:
     store = dataset_store(_config(args))
     effect = remove_sources(store, args.source, args.identity, args.reason, dry_run=args.dry_run)
     _say(removal_text(effect, args.dry_run))
+
+
+def dataset_stage(args: Namespace) -> None:
+    """A verified copy of a dataset in a folder."""
+    from pipeline.staging import stage
+
+    target = open_store(args.dest)
+    done = stage(dataset_store(_config(args)), target, parallel=args.parallel)
+    new = f"{plural(done.new_files, 'file')}, {size_text(done.new_size)}, copied"
+    _say(f"staged {plural(done.files, 'file')}, {size_text(done.size)} ({new}): set data.dataset={target.url}")
 
 
 def dataset_order(args: Namespace) -> None:
