@@ -8,6 +8,7 @@ the actor dies is to blame, the others are innocent and are made once more.
 """
 
 import os
+import time
 import traceback
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ from preprocess.parsers.base import Device
 
 # A process that needs longer for a single frame, or for one call of a network, hangs.
 STALLED_SECONDS = 600
+# Between two tries to reach an actor that is being started anew.
+_PAUSE = 1.0
 # Each death is counted with the unit at fault. So many mean that the actor dies of itself before it can answer.
 RESTARTS = 1000
 _GONE = (ActorDiedError, ActorUnschedulableError, RuntimeEnvSetupError)
@@ -120,13 +123,20 @@ class NetworkLine:
             return _result(getattr(self.actor, method).remote(*arguments))
         except NetworkDied:
             pass  # perhaps of the call of another worker
+        end = time.monotonic() + STALLED_SECONDS
         while True:
             call = uuid.uuid4().hex
             try:
                 return _result(self.actor.witnessed.remote(self.witness, call, method, *arguments))
-            except NetworkDied:
+            except NetworkDied as error:
                 if _result(self.witness.has_begun.remote(call)):
                     raise
+                if time.monotonic() > end:
+                    raise MarlinError(
+                        f"no network actor has come back for {STALLED_SECONDS // 60} minutes: add its node again, "
+                        "or lower preprocess.network_gpus or network_actors; the same command continues"
+                    ) from error
+                time.sleep(_PAUSE)
 
     def detect(self, rgb: Image) -> list[Detection]:
         """Faces of a frame."""
@@ -188,6 +198,6 @@ def _result(reference: Any) -> Any:
             raise error.cause from error
         raise MarlinError(f"a network actor failed: {last_line(error)}") from error
     except _GONE as error:
-        raise MarlinError(f"a network actor can't start: {last_line(error)}") from error
+        raise MarlinError(f"a network actor can't start, or not any more: {last_line(error)}") from error
     except RayError as error:
         raise NetworkDied(f"a network actor died: {last_line(error)}") from error

@@ -173,20 +173,24 @@ def _one(rows: list[Row], names: tuple[str, ...], url: str, needed: bool = True)
 
 def _name(row: Row, column: str, address: str) -> str:
     if column and row[column] is not None:
-        return plain(row[column])
-    name = bare(address) if "://" in address else address
+        return _unsigned(plain(row[column]))
+    name = _unsigned(address)
     if row.get("start") is not None:
         name += f"#{row['start']}-{row.get('end')}"
     return name
 
 
+def _unsigned(text: str) -> str:
+    """A text that is stored: a URL without its query, which may be a signature."""
+    return bare(text) if "://" in text else text
+
+
 def _source(entry: Entry, schema: Mapping[str, Any], rate: float, url: str) -> Source:
     row = entry.row
-    path = bare(entry.address) if "://" in entry.address else entry.address
     return Source(
         name=entry.name,
-        identity=plain(row.get("identity")) or entry.name,
-        path=path,
+        identity=_unsigned(plain(row.get("identity"))) or entry.name,
+        path=_unsigned(entry.address),
         span=_span(entry, url),
         split=split_of(row.get("split"), f"{url}: {entry.name}"),
         labels={name: _label(row[name], kind) for name, kind in schema.items() if row.get(name) is not None},

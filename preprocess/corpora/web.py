@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
+import urllib3
 
 from pipeline.errors import MarlinError
 from pipeline.storage.atomic import os_error
@@ -127,7 +128,10 @@ def _answer(url: str, part: tuple[int, int] | None = None) -> Iterator[Any]:
             if refused and b"expired" in answer.raw.read(4096).lower():
                 raise MarlinError(f"the signature of {bare(url)} has expired: renew the URLs of the list and run again")
             raise requests.HTTPError(response=answer)
-        yield answer
+        try:
+            yield answer
+        except urllib3.exceptions.HTTPError as error:  # of a raw read, which requests does not translate
+            raise requests.ConnectionError(str(error)) from error
 
 
 def _retried(url: str, act: Callable[[], T]) -> T:

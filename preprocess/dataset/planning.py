@@ -1,6 +1,7 @@
 """Extends the plan of a dataset by the sources that it lacks."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 PROBES_AT_ONCE, PROBES_AHEAD = 32, 4096
 # A corpus of many short videos would otherwise end in as many tiny shards.
 UNITS_WANTED, SOURCES_AT_MOST = 500, 64
+# A rest that is shorter, in seconds, goes with the span before it: lengths are rounded, it might hold no frame.
+LEAST_REST = 0.1
 # A stream can go on after the length that its header gives: the last span has no end.
 OPEN_END = 1e9
 # What claims to be longer is not believed: the video is measured, or else worked on in one piece.
@@ -115,10 +118,10 @@ def cut_spans(span: Span | None, seconds: float, unit_seconds: int) -> list[tupl
     """
     if span is not None:
         seconds = span[1] - span[0]
-    if seconds <= unit_seconds or seconds > LONGEST:
+    count = max(1, math.ceil((seconds - LEAST_REST) / unit_seconds))
+    if count == 1 or seconds > LONGEST:
         return [(span, seconds if seconds <= LONGEST else 0.0)]
     start, end = span or (0.0, OPEN_END)
-    count = -int(-seconds // unit_seconds)
     borders = [start + number * unit_seconds for number in range(count)]
     lengths = [float(unit_seconds)] * (count - 1) + [seconds - (count - 1) * unit_seconds]
     return [((a, b), length) for a, b, length in zip(borders, [*borders[1:], end], lengths, strict=True)]

@@ -20,7 +20,7 @@ from pipeline.storage import open_store
 from preprocess.corpora import Source, list_corpus, open_media
 from preprocess.dataset import planning
 from preprocess.dataset.plan import Piece, Plan, Removal, Root, Unit, read_plan, write_plan
-from preprocess.dataset.planning import LONGEST, cut_spans, extend_plan, make_units
+from preprocess.dataset.planning import LEAST_REST, LONGEST, OPEN_END, cut_spans, extend_plan, make_units
 from preprocess.dataset.settings import content_settings
 from preprocess.decode.video import VideoInfo
 from preprocess.quarantine import BadSource
@@ -35,7 +35,7 @@ def test_spans_meet_without_overlap_and_reach_the_end(seconds: float, unit_secon
     pieces = cut_spans(segment, seconds, unit_seconds)
     assert sum(length for _, length in pieces) == pytest.approx(seconds)
     if len(pieces) == 1:
-        assert seconds <= unit_seconds + 1e-6
+        assert seconds <= unit_seconds + LEAST_REST + 1e-6
         assert pieces[0][0] == segment
         return
     spans = [span for span, _ in pieces if span is not None]
@@ -44,7 +44,13 @@ def test_spans_meet_without_overlap_and_reach_the_end(seconds: float, unit_secon
     # A header's length is a little too short at times, a segment's end is meant.
     assert spans[-1][1] == segment[1] if segment else spans[-1][1] > seconds
     assert all(before[1] == after[0] for before, after in pairwise(spans))
-    assert all(length <= unit_seconds + 1e-6 for _, length in pieces)
+    assert all(length <= unit_seconds + LEAST_REST + 1e-6 for _, length in pieces)
+
+
+def test_a_rest_that_may_hold_no_frame_is_no_span_of_its_own() -> None:
+    # A measured length is that of the last rounded time stamp and one frame more.
+    assert cut_spans(None, 300.0003, 300) == [(None, 300.0003)]
+    assert [span for span, _ in cut_spans(None, 600.0003, 300)] == [(0.0, 300.0), (300.0, OPEN_END)]
 
 
 def test_an_absurd_length_is_not_believed() -> None:
