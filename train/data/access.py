@@ -45,7 +45,7 @@ class ShardAccess(Protocol):
         ...
 
     def recover(self, shard: str) -> bool:
-        """Whether damage that was met in a shard is gone now, so that reading again helps."""
+        """Whether damage that was met in a shard may be gone now, so that reading again can help."""
         ...
 
     def close(self) -> None:
@@ -133,9 +133,11 @@ class RemoteShards:
             return self._ranges.read(span)
 
     def recover(self, shard: str) -> bool:
-        if self._cache is None or not self._cache.drop_if_damaged(self._shards[shard]):
+        if self._cache is None:
             return False
-        _log.warning("the copy of %s on this machine was damaged and is removed: check the disk", shard)
+        if self._cache.drop_if_damaged(self._shards[shard]):
+            _log.warning("the copy of %s on this machine was damaged and is removed: check the disk", shard)
+        # Another reader may have removed it before, while it is still open here.
         self._files.close()
         return True
 

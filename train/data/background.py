@@ -50,20 +50,24 @@ class Background(Iterator[T], Generic[T]):
     def close(self) -> None:
         """End the thread; one that hangs is left behind."""
         self._closed = True
-        self._stop()
-        self._room.release()
-        if self._thread.ident is None:
-            self._items.close()
-        else:
-            self._thread.join(_CLOSING_S)
+        try:
+            self._stop()
+        finally:
+            self._room.release()
+            if self._thread.ident is None:
+                self._items.close()
+            else:
+                self._thread.join(_CLOSING_S)
 
     def _run(self) -> None:
+        last: Exception = _End()
         try:
             while self._room.acquire() and not self._closed:
                 self._made.put(next(self._items))
         except StopIteration:
-            self._made.put(_End())
+            pass
         except Exception as error:
-            self._made.put(error)
+            last = error
         finally:
+            self._made.put(last)  # also when closed: somebody may wait
             self._items.close()

@@ -55,8 +55,16 @@ def dali_clips(
     """
     ahead: deque[Sequence[EncodedClip]] = deque()
 
+    failed: list[Exception] = []
+
     def feed() -> tuple[list[UInt8s], NDArray[np.int32]]:
-        group = next(groups)
+        try:
+            group = next(groups)
+        except StopIteration:
+            raise
+        except Exception as error:  # DALI would turn it into an error of its own
+            failed.append(error)
+            raise
         ahead.append(group)
         flips = [clip.clip.flip for clip in group for _ in clip.jpegs]
         return [image for clip in group for image in clip.jpegs], np.array(flips, dtype=np.int32)
@@ -70,8 +78,13 @@ def dali_clips(
         except StopIteration:
             return
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise MarlinError(f"decoding failed, `marlin doctor` checks DALI: {reason[:300]}") from None
+            if failed:
+                raise failed[0] from None
+            keys = ", ".join(clip.clip.sample.key for group in [*ahead][:1] for clip in group)
+            raise MarlinError(
+                f"decoding failed in the batch of {keys}: `marlin dataset verify --deep` checks samples, "
+                f"`marlin doctor` DALI: {' '.join(str(error).split())[:300]}"
+            ) from None
         group = ahead.popleft()
         yield group, frames_NCHW.view(len(group), -1, *frames_NCHW.shape[1:]).transpose(1, 2)
 

@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from pipeline.config.schema import DataConfig
+from pipeline.workers import Workers
 from train.data.plan import Clip
 from train.data.regions import tubelet_regions
 from train.data.shards import ShardReader, UInt8s
@@ -40,12 +42,12 @@ def read_clip(reader: ShardReader, data: DataConfig, clip: Clip) -> EncodedClip:
 
 
 def work_ahead(
-    pool: Executor, work: Callable[[Clip], T], groups: Iterable[Sequence[Clip]], depth: int
+    pool: Workers, work: Callable[[Clip], T], groups: Iterable[Sequence[Clip]], depth: int
 ) -> Iterator[list[T]]:
     """Groups of results in order, while the pool works on the clips of up to `depth` groups more."""
     waiting: deque[list[Future[T]]] = deque()
     for group in groups:
-        waiting.append([pool.submit(work, clip) for clip in group])
+        waiting.append([pool.submit(partial(work, clip)) for clip in group])
         if len(waiting) > depth:
             yield [future.result() for future in waiting.popleft()]
     while waiting:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence, Set
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -14,6 +13,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.storage import ReadStore
+from pipeline.workers import Workers
 from train.data.access import ShardAccess, open_access
 from train.data.background import Background
 from train.data.batch import Batch, assemble
@@ -89,7 +89,7 @@ def open_loader(
     ranks = world // nodes
     node = slice(rank // ranks * cfg.train.global_batch // nodes, (rank // ranks + 1) * cfg.train.global_batch // nodes)
     access = _access(cfg, dataset, store, share=plan.shards(node), tells=rank % ranks == 0)
-    return _loader(cfg, dataset, access, groups, far=cfg.data.fetch_ahead * micros, device=device)
+    return _loader(cfg, dataset, access, groups, far=cfg.data.fetch_ahead * micros, depth=micros, device=device)
 
 
 def fixed_clips(
@@ -110,7 +110,7 @@ def fixed_clips(
     size = cfg.train.micro_batch
 
     groups = (clips[first : first + size] for first in range(0, len(clips), size))
-    return _loader(cfg, dataset, _access(cfg, dataset, store), groups, far=0, device=device)
+    return _loader(cfg, dataset, _access(cfg, dataset, store), groups, far=0, depth=1, device=device)
 
 
 def total_steps(cfg: Config, dataset: Dataset | None) -> int:
@@ -157,12 +157,14 @@ def _loader(
     groups: Iterable[Sequence[Clip]],
     *,
     far: int,
+    depth: int,
     device: torch.device,
 ) -> Loader:
     upcoming = look_ahead(groups, access, cfg.data, near=cfg.data.read_ahead, far=far)
     batches = _batches(cfg, ShardReader(dataset, access), upcoming, device)
-    # One batch ahead: the decoder has others, but must not keep the trainer waiting while it asks for bytes.
-    return Loader(Background(batches, depth=1, stop=access.close))
+    # The decoder has other batches ready, but must not keep the trainer, who takes `depth` at a time, waiting while it
+    # asks for bytes.
+    return Loader(Background(batches, depth=depth, stop=access.close))
 
 
 def _batches(
@@ -171,16 +173,16 @@ def _batches(
     """Read, decode and assemble groups of at most `train.micro_batch` clips."""
     if device.type == "cuda":
         torch.cuda.set_device(device)  # of the thread that runs this
-    pool = ThreadPoolExecutor(cfg.data.threads, thread_name_prefix="loader")
+    pool = Workers(cfg.data.threads, "loader")
     try:
         for group, clips_BCTHW in _decoded(cfg, reader, pool, groups, device):
             yield assemble(group, clips_BCTHW, device)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close()
 
 
 def _decoded(
-    cfg: Config, reader: ShardReader, pool: Executor, groups: Iterable[Sequence[Clip]], device: torch.device
+    cfg: Config, reader: ShardReader, pool: Workers, groups: Iterable[Sequence[Clip]], device: torch.device
 ) -> Iterator[tuple[Sequence[EncodedClip], Tensor]]:
     data = cfg.data
     read = partial(read_clip, reader, data)

@@ -38,10 +38,13 @@ class BatchOrder:
         for dataset in self._round:
             self._before.append([count + (dataset == other) for other, count in enumerate(self._before[-1])])
 
-    def batch(self, step: int) -> list[tuple[int, int]]:
-        """The (item, epoch) pairs of global batch `step`, counted from 0: the share of stream 0, of stream 1, …"""
-        positions = range(step * self._share, (step + 1) * self._share)
-        return [self._at(stream, position) for stream in range(self.streams) for position in positions]
+    def batch(self, step: int, part: slice = slice(None)) -> list[tuple[int, int]]:
+        """The (item, epoch) pairs of global batch `step`, counted from 0, or of a part of it.
+
+        A batch is the share of stream 0, of stream 1, …
+        """
+        places = range(self.streams * self._share)[part]
+        return [self._at(place // self._share, step * self._share + place % self._share) for place in places]
 
     def items(self, part: slice) -> list[int]:
         """All items of the streams that a part of every global batch is taken from."""

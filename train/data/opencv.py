@@ -27,7 +27,9 @@ def decode_clip(read: Callable[[Clip], EncodedClip], clip: Clip) -> tuple[Encode
     for image in encoded.jpegs:
         frame = cv2.imdecode(image, cv2.IMREAD_COLOR_RGB)
         if frame is None:
-            raise MarlinError(f"sample {clip.sample.key} has a frame that is no JPEG: run `marlin dataset verify`")
+            raise MarlinError(
+                f"sample {clip.sample.key} has a frame that is no JPEG: run `marlin dataset verify --deep`"
+            )
         frames.append(frame[:, ::-1] if clip.flip else frame)
     return encoded, np.stack(frames).astype(np.uint8, copy=False)
 

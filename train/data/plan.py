@@ -85,7 +85,7 @@ class TrainPlan:
 
     def step(self, step: int, part: slice = slice(None)) -> list[Clip]:
         """The clips of global batch `step`, counted from 0, or a part of them."""
-        return [self._clip(item, epoch) for item, epoch in self.order.batch(step)[part]]
+        return [self._clip(item, epoch) for item, epoch in self.order.batch(step, part)]
 
     def shards(self, part: slice) -> set[str]:
         """The shards that a part of every global batch is read from, over all epochs."""

@@ -76,6 +76,10 @@ class ShardFetcher:
         except MarlinError as error:
             # If it is for good, the reader that needs these bytes meets it too, and says so.
             self._rest(error)
+        except Closed:
+            raise
+        except Exception as error:  # nobody looks at the future: without a line it would never be known
+            self._rest(MarlinError(f"{type(error).__name__}: {error}"))
         finally:
             with self._lock:
                 self._asked.discard(shard.sha256)

@@ -163,7 +163,8 @@ class NodeCache:
                 _touch(self._copy(sha256))
             with contextlib.suppress(OSError):
                 Path(self._uses.name).unlink(missing_ok=True)
-            self._uses.close()
+            with contextlib.suppress(OSError):  # what a full disk did not take is written again, and refused again
+                self._uses.close()
 
     def _copy(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.tar"
