@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,14 @@ class S3Server:
 
 
 @contextmanager
-def run_s3_server(folder: Path) -> Iterator[S3Server]:
-    """Serve an empty bucket from `folder` until the end of the block.
+def run_s3_server(folder: Path, options: Sequence[str] = ()) -> Iterator[S3Server]:
+    """Serve an empty bucket from `folder` until the end of the block; `options` are the binary's own.
 
     Raises:
         RuntimeError: the server does not come up; with the end of its log.
     """
     for _ in range(_STARTS):
-        process, endpoint = _start(folder)
+        process, endpoint = _start(folder, options)
         try:
             if _wait_until_ready(process, endpoint):
                 yield S3Server(endpoint)
@@ -72,7 +72,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(folder: Path, options: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     settings = folder / "s3.json"
@@ -92,6 +92,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         "-s3.port.lance=0",
         "-master.telemetry=false",
         *(f"-{component}.port={port}" for component, port in ports.items()),
+        *options,
     ]
     # It looks for settings in the home folder, and must not take the client's credentials for its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
