@@ -83,10 +83,14 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
                 "betas": list(cfg.betas),
                 "weight_decay": cfg.weight_decay,
                 "torch_adam": True,
+                "fused": True,  # one pass over the weights instead of a dozen
             },
         },
     }
     engine, *_ = deepspeed.initialize(model=module, model_parameters=module.parameters(), config=settings)
+    if stage == 0 and torch.distributed.get_world_size() == 1:
+        # There is nobody to average gradients with; DeepSpeed would copy them all twice.
+        engine.enable_backward_allreduce = False
     return engine
 
 

@@ -76,13 +76,14 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, first: int = 0) -> Tensor:
+        """Every token from `first` on, mixed with all."""
         b, n, d = x_BND.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x_BND, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+        mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n - first, d))
         return out
 
 
@@ -96,8 +97,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        x_BND = x_BND + self.attn(self.norm1(x_BND))
+    def forward(self, x_BND: Tensor, first: int = 0) -> Tensor:
+        """The block's output for the tokens from `first` on; it sees all."""
+        x_BND = x_BND[:, first:] + self.attn(self.norm1(x_BND), first)
         out: Tensor = x_BND + self.mlp(self.norm2(x_BND))
         return out
 
@@ -111,13 +113,14 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(size.width)
         self.recompute = recompute
 
-    def mix(self, x_BND: Tensor) -> Tensor:
-        """All blocks, without the final norm."""
+    def mix(self, x_BND: Tensor, first: int = 0) -> Tensor:
+        """All blocks, without the final norm; the last one leaves out the tokens before `first`."""
         for block in self.blocks:
+            start = first if block is self.blocks[-1] else 0
             if self.recompute and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, use_reentrant=False)
+                x_BND = checkpoint(block, x_BND, start, use_reentrant=False)
             else:
-                x_BND = block(x_BND)
+                x_BND = block(x_BND, start)
         return x_BND
 
     def forward(self, x_BND: Tensor) -> Tensor:
@@ -186,8 +189,8 @@ class MaskedAutoencoder(nn.Module):
         positions = self.dec_pos.to(seen_BVD.dtype)
         seen_BVD = seen_BVD + positions[visible_BV]
         asked_BMD = self.mask_token + positions[hidden_BM]
-        mixed_BND = self.decoder.mix(torch.cat([seen_BVD, asked_BMD], dim=1))
-        out: Tensor = self.head(self.decoder.norm(mixed_BND[:, visible_BV.shape[1] :]))
+        mixed_BMD = self.decoder.mix(torch.cat([seen_BVD, asked_BMD], dim=1), first=visible_BV.shape[1])
+        out: Tensor = self.head(self.decoder.norm(mixed_BMD))
         return out
 
     def encode(self, clips_BCTHW: Tensor, pool: bool = False) -> Tensor:

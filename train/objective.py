@@ -5,6 +5,7 @@ Shapes: B clips, M hidden cubes, P values of a cube.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.sizes import CHANNELS
 
@@ -21,7 +22,7 @@ def normalize_cubes(cubes_BMP: Tensor) -> Tensor:
 
 def reconstruction_loss(predicted_BMP: Tensor, target_BMP: Tensor) -> Tensor:
     """Mean squared error over the hidden cubes (equation 3)."""
-    return (predicted_BMP.float() - target_BMP.float()).square().mean()
+    return F.mse_loss(predicted_BMP.float(), target_BMP.float())
 
 
 def critic_loss(real_scores_BM: Tensor, fake_scores_BM: Tensor) -> Tensor:
