@@ -22,6 +22,7 @@ def describe(cfg: Config, dataset_identity: str, world: World) -> dict[str, Any]
     return {
         "dataset": dataset_identity,
         "model": cfg.model.size,
+        "normalize": cfg.data.normalize,
         "critic": cfg.critic.weight > 0,
         "world": world.size,
         "zero_stage": cfg.train.zero_stage,

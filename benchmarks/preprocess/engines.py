@@ -20,7 +20,7 @@ from benchmarks.results import publish
 from pipeline.config.schema import Config
 from pipeline.layout import dataset_store
 from preprocess.cluster.worker import cluster, process_units
-from preprocess.corpora import list_corpus, open_media
+from preprocess.corpora import list_corpus, open_places
 from preprocess.dataset.plan import Unit
 from preprocess.dataset.planning import extend_plan
 from preprocess.dataset.settings import content_settings
@@ -35,7 +35,7 @@ class Processor:
 
     def __init__(self, cfg: Config) -> None:
         networks = load_networks(cfg.preprocess, model_files(cfg.preprocess))
-        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), networks, lru_cache(open_media))
+        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), networks, lru_cache(open_places))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         manifest = self._processor.process(row["unit"])

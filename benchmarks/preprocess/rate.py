@@ -30,7 +30,7 @@ from pipeline.config.schema import Config
 from pipeline.layout import dataset_store
 from preprocess import cutout
 from preprocess.cluster import worker as ray_worker
-from preprocess.corpora import list_corpus, open_media
+from preprocess.corpora import list_corpus, open_places
 from preprocess.corpora.clip import Clip
 from preprocess.dataset import sample, shards
 from preprocess.dataset.plan import Plan, Unit
@@ -112,7 +112,7 @@ def alone(cfg: Config) -> tuple[int, float, Meter]:
             mesh=meter.timed("mesh", networks.mesh),
             parser=_Parser(networks, meter),
         )
-        processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), measured, lru_cache(open_media))
+        processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), measured, lru_cache(open_places))
         start = time.perf_counter()
         manifests = [processor.process(unit) for unit in plan.units]
         seconds = time.perf_counter() - start

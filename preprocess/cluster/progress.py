@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.text import plural
 from preprocess.dataset.plan import Unit
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def follow(units: tuple[Unit, ...], todo: list[Unit], shown: bool) -> Iterator[R
         if shown and bar.disable and (now >= next_line or not left):
             next_line = now + LINE_EVERY
             eta = datetime.timedelta(seconds=round((total - done) * (now - start) / (done - before)))
-            log.info("preprocess: %.0f%%, %d units or %s left, %s", 100 * done / total, len(left), eta, text)
+            rest = f"{plural(len(left), 'unit')} or {eta} left, " if left else ""
+            log.info("preprocess: %.0f%%, %s%s", 100 * done / total, rest, text)
 
     with bar:
         yield report

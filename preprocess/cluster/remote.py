@@ -3,8 +3,8 @@
 A worker has one call in flight, so what waits in the object store is at most one batch of pictures a worker.
 
 When a network actor dies, Ray starts it anew, but the calls of all its workers are lost, though one of them alone was
-running. Each worker makes its call again, and this time a witness is told when it begins: a call that had begun when
-the actor dies is to blame, the others are innocent and are made once more.
+running. Each worker makes its call again, and this time a witness is told when it begins and when it has ended: a call
+that the actor was at when it died is to blame, the others are innocent and are made once more.
 """
 
 import os
@@ -33,7 +33,7 @@ from preprocess.parsers.base import Device
 STALLED_SECONDS = 600
 # Between two tries to reach an actor that is being started anew.
 _PAUSE = 1.0
-# Each death is counted with the unit at fault. So many mean that the actor dies of itself before it can answer.
+# Deaths of an actor in a run, on all of its units: so many mean that the machine or the models are at fault.
 RESTARTS = 1000
 _GONE = (ActorDiedError, ActorUnschedulableError, RuntimeEnvSetupError)
 
@@ -85,13 +85,17 @@ class NetworkActor:
         return self._parser(pictures, points)
 
     def witnessed(self, witness: Any, call: str, method: str, *arguments: Any) -> Any:
-        """What a method returns; the witness knows that this call has begun before it has."""
+        """What a method returns; the witness knows of this call before it begins and, once it has ended, no longer."""
         ray.get(witness.begin.remote(call))
-        return getattr(self, method)(*arguments)
+        try:
+            return getattr(self, method)(*arguments)
+        finally:
+            # An answer can be lost too, when the next call kills the actor at once.
+            ray.get(witness.end.remote(call))
 
 
 class Witness:
-    """Remembers which calls network actors had begun, and outlives them."""
+    """Remembers which calls network actors are at, and outlives them."""
 
     def __init__(self) -> None:
         self._calls: set[str] = set()
@@ -100,8 +104,12 @@ class Witness:
         """A call begins now."""
         self._calls.add(call)
 
+    def end(self, call: str) -> None:
+        """It has ended."""
+        self._calls.discard(call)
+
     def has_begun(self, call: str) -> bool:
-        """Whether it had begun."""
+        """Whether it has begun and not ended."""
         return call in self._calls
 
 
@@ -198,6 +206,8 @@ def _result(reference: Any) -> Any:
             raise error.cause from error
         raise MarlinError(f"a network actor failed: {last_line(error)}") from error
     except _GONE as error:
-        raise MarlinError(f"a network actor can't start, or not any more: {last_line(error)}") from error
+        raise MarlinError(
+            f"a network actor can't start, or has died {RESTARTS} times in this run: {last_line(error)}"
+        ) from error
     except RayError as error:
         raise NetworkDied(f"a network actor died: {last_line(error)}") from error

@@ -4,9 +4,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from pipeline.config.schema import Config, PreprocessConfig
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, Store
+from pipeline.workers import Workers
 from preprocess.corpora import Listing, Media, Source, open_media
 from preprocess.dataset.drift import check_drift
 from preprocess.dataset.labels import merged
@@ -59,7 +61,7 @@ def extend_plan(
             raise MarlinError(
                 f"{media.url} holds no source of corpus.kind={cfg.corpus.kind}: check corpus.path, kind and splits"
             )
-        for line in check_drift(plan, listing, media.url):
+        for line in check_drift(plan, listing, {media.url, *_gone_places(plan.units)}):
             log.warning("%s", line)
         if not new:
             return plan, 0
@@ -93,13 +95,19 @@ def at_home(units: list[Unit], cfg: Config, listing: Listing) -> list[Unit]:
     """
     listed = {source.name for source in listing.sources}
     url = open_media(cfg.corpus.kind, cfg.corpus.path).url
-    gone = {root for root in {(unit.root.kind, unit.root.path) for unit in units} if not _can_be_opened(*root)}
+    gone = _gone_places(units)
     return [
         replace(unit, root=replace(unit.root, kind=cfg.corpus.kind, path=url))
-        if (unit.root.kind, unit.root.path) in gone and all(piece.source.name in listed for piece in unit.pieces)
+        if unit.root.path in gone and all(piece.source.name in listed for piece in unit.pieces)
         else unit
         for unit in units
     ]
+
+
+def _gone_places(units: Iterable[Unit]) -> set[str]:
+    """Where corpora of units were and are no longer: one of them may be the configured one, moved."""
+    places = {unit.root.path: unit.root.kind for unit in units}
+    return {path for path, kind in places.items() if not _can_be_opened(kind, path)}
 
 
 def _can_be_opened(kind: str, path: str) -> bool:
@@ -156,19 +164,19 @@ def _pieces(media: Media, sources: list[Source], unit_seconds: int, progress: bo
 def _lengths(media: Media, sources: Iterable[Source]) -> Generator[float, None, None]:
     """Seconds of each source in order, several looked up at once; 0 where they can't be known."""
     halt = Event()
-    pool = ThreadPoolExecutor(PROBES_AT_ONCE)
+    pool = Workers(PROBES_AT_ONCE, "probes")
     try:
         waiting: deque[Future[float]] = deque()
         for source in sources:
-            waiting.append(pool.submit(_length, media, source, halt))
+            waiting.append(pool.submit(partial(_length, media, source, halt)))
             if len(waiting) > PROBES_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Stopped by a signal or by a failure, nobody waits for the rest.
+        # Stopped by a signal or by a failure, nobody waits for the rest, nor for a server that does not answer.
         halt.set()
-        pool.shutdown(cancel_futures=True)
+        pool.close()
 
 
 def _length(media: Media, source: Source, halt: Event) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config.schema import PreprocessConfig
+from pipeline.text import plural
 from preprocess.arrays import Floats
 from preprocess.faces.boxes import smooth_squares, track_boxes
 from preprocess.faces.duplicates import Entry, near_duplicates
@@ -98,7 +99,7 @@ def _without_copies(chosen: list[Chosen], stats: Stats) -> list[Chosen]:
 
 def _refusal(found: Found, cfg: PreprocessConfig, stats: Stats) -> BadSource:
     """The reason of a source without a run: of all that held, the one of the run that came furthest."""
-    tracks = f"{len(found.tracks)} face track(s) in {found.frames} frames"
+    tracks = f"{plural(len(found.tracks), 'face track')} in {plural(found.frames, 'frame')}"
     turns = " and ".join(f"preprocess.{key}={getattr(cfg, key)}" for key in ("max_yaw", "max_pitch"))
     reasons: dict[Dropped, tuple[Reason, str]] = {
         "pose": ("pose", f"turned away more than {turns} degrees"),

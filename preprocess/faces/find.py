@@ -7,6 +7,7 @@ decoding twice keeps the memory independent of the video's length.
 from dataclasses import dataclass, field
 
 from pipeline.config.schema import PreprocessConfig
+from pipeline.text import plural
 from preprocess.corpora.clip import Clip
 from preprocess.faces.track import Track
 from preprocess.faces.tracker import Detect, Fit, Tracker
@@ -58,6 +59,7 @@ def find_faces(clip: Clip, cfg: PreprocessConfig, detect: Detect, fit: Fit) -> F
         frames += 1
     tracks = tracker.finish()
     if not tracks:
-        unfitted = f", but {tracker.unfitted} detection(s) that the face mesh does not fit" if tracker.unfitted else ""
-        raise BadSource("no-face", f"no face in {frames} frames{unfitted}")
+        some = plural(tracker.unfitted, "detection")
+        unfitted = f", but {some} that the face mesh does not fit" if tracker.unfitted else ""
+        raise BadSource("no-face", f"no face in {plural(frames, 'frame')}{unfitted}")
     return Found(fps=fps, frames=frames, seconds=round(last - first + 1 / fps, 3), tracks=tracks)

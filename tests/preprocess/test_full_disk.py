@@ -12,7 +12,7 @@ import preprocess.dataset.shards
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.storage import open_store
-from preprocess.corpora import list_corpus, open_media
+from preprocess.corpora import list_corpus, open_places
 from preprocess.dataset.plan import Piece, Root, Unit
 from preprocess.models import Networks
 from preprocess.unit import UnitProcessor
@@ -33,5 +33,5 @@ def test_a_full_disk_quarantines_nothing(
     pieces = tuple(Piece(source, None) for source in list_corpus(cfg.corpus).sources)
     unit = Unit("000000", Root("folder", str(face_clip.parent), False, {}), pieces)
     with pytest.raises(MarlinError, match="no space left: free some space and run again"):
-        UnitProcessor(cfg.preprocess, store, networks, open_media).process(unit)
+        UnitProcessor(cfg.preprocess, store, networks, open_places).process(unit)
     assert list(store.list()) == []

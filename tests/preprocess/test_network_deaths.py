@@ -122,7 +122,7 @@ def test_an_actor_that_never_starts_ends_the_stage(
     monkeypatch.setattr(remote, "RESTARTS", 1)
     cfg = make_config(face_clip.parent, network_actors=1)
     with pytest.raises(
-        MarlinError, match=r"preprocessing workers can't start: a network actor can't start, or not any more: "
+        MarlinError, match=r"preprocessing workers can't start: a network actor can't start, or has died 1000 times "
     ):
         run_preprocess(cfg, progress=False)
 

@@ -19,7 +19,7 @@ import preprocess.decode.replay
 import preprocess.unit
 from pipeline.config.schema import Config
 from pipeline.storage import Store, open_store
-from preprocess.corpora import Source, open_media
+from preprocess.corpora import Source, open_places
 from preprocess.dataset.plan import Piece, Root, Unit
 from preprocess.decode.video import read_frames
 from preprocess.models import Networks
@@ -40,7 +40,7 @@ def process(networks: Networks, make_config: MakeConfig, tmp_path: Path) -> Call
     ) -> tuple[Store, dict[str, Any]]:
         cfg = make_config(tmp_path / "in", **changes)
         store = open_store(str(tmp_path / root))
-        processor = UnitProcessor(cfg.preprocess, store, networks, open_media)
+        processor = UnitProcessor(cfg.preprocess, store, networks, open_places)
         pieces = tuple(Piece(Source(name, Path(name).stem, name), None) for name in names)
         return store, processor.process(Unit(unit, Root("folder", str(tmp_path / "in"), False, {}), pieces))
 

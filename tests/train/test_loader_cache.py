@@ -19,6 +19,7 @@ from remote_shards import SECONDS, RemoteStore, copies, fill, open_train, read_u
 
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError, UsageError
+from train.data.access import RemoteShards
 from train.data.cache.fetcher import ShardFetcher
 from train.data.cache.folder import NodeCache
 from train.data.cache.ranges import Span, joined
@@ -282,6 +283,25 @@ def test_a_damaged_copy_is_replaced(make_config: MakeConfig, drawn: Drawn, tmp_p
     with caplog.at_level(logging.WARNING):
         assert torch.equal(take(cfg, drawn, remote(drawn), 12), take(cfg, drawn, drawn.store, 12))
     assert "was damaged and is removed" in caplog.text
+
+
+def test_a_copy_that_another_reader_removed_is_read_anew(make_config: MakeConfig, drawn: Drawn, tmp_path: Path) -> None:
+    fill(cached(make_config, tmp_path), drawn, tmp_path)
+    shard = next(iter(drawn.dataset.shards.values()))
+    span, copy = Span(shard.name, 0, 512), tmp_path / f"{shard.sha256}.tar"
+    readers = [
+        RemoteShards(remote(drawn), drawn.dataset.shards, NodeCache(tmp_path, None), fetches=0, connections=1, window=1)
+        for _ in range(2)
+    ]
+    whole = drawn.store.read_range(*span)
+    copy.write_bytes(b"\xff" * shard.size)
+    for reader in readers:  # both hold it open
+        assert reader.read(span) != whole
+    for reader in readers:
+        assert reader.recover(shard.name)
+        assert not copy.exists()
+        assert reader.read(span) == whole
+        reader.close()
 
 
 def test_a_truncated_copy_is_replaced(make_config: MakeConfig, drawn: Drawn, tmp_path: Path) -> None:

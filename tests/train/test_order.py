@@ -1,5 +1,6 @@
 """The order of clips: a pure function of seed, epoch and dataset, the same for every way of reading it."""
 
+import logging
 from collections import Counter
 
 import numpy as np
@@ -207,7 +208,8 @@ def test_short_samples_are_left_out_and_none_at_all_is_an_error(
     assert {clip.sample.frames for step in range(50) for clip in plan.step(step)} == {32, 33, 40, 48, 64}
     cfg = make_config()
     long = cfg.model_copy(update={"data": cfg.data.model_copy(update={"frames": 32, "stride": 2})})
-    TrainPlan(long, drawn.dataset, "train")
+    with caplog.at_level(logging.INFO):
+        TrainPlan(long, drawn.dataset, "train")
     assert f"5 samples of split train of {drawn.store.url} are shorter than a clip" in caplog.text
     longer = cfg.model_copy(update={"data": cfg.data.model_copy(update={"frames": 64, "stride": 2})})
     with pytest.raises(UsageError, match="no clips"):

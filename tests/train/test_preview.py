@@ -138,6 +138,14 @@ def test_only_region_grids_are_read(wide_config: Callable[..., Config], wide: Dr
         printed(cfg, 1, steps=30)
 
 
+def test_a_grid_of_other_frames_is_named(wide_config: Callable[..., Config], wide: Drawn, tmp_path: Path):
+    store = open_store(str(tmp_path))
+    for item in wide.store.list():
+        store.write(item.key, wide.store.read(item.key).replace(b"(40, 4, 4)", b"(20, 8, 4)"))
+    with pytest.raises(MarlinError, match=r"is damaged at sample .*: regions\.npy has 20 frames, not 40"):
+        printed(wide_config(dataset=store.url), 1, steps=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -103,7 +103,7 @@ class RemoteShards:
             store: where the shards are.
             shards: what the dataset lists.
             cache: where copies are made; None reads without.
-            fetches: shards copied at the same time.
+            fetches: shards copied at the same time; 0 makes none, but reads what others copied.
             connections: byte ranges read at the same time.
             window: announcements that are kept.
         """
@@ -111,7 +111,7 @@ class RemoteShards:
         self._shards = shards
         self._cache = cache
         self._ranges = RangeReader(store, connections, window)
-        self._fetcher = None if cache is None else ShardFetcher(store, cache, fetches, self._ranges.behind)
+        self._fetcher = ShardFetcher(store, cache, fetches, self._ranges.behind) if cache and fetches else None
         self._files = _Files(self._copy, shards)
 
     def announce(self, spans: Iterable[Span]) -> None:
@@ -232,7 +232,8 @@ def open_access(
         return LocalShards(store, shards)
     sizes = {shard: shards[shard].size for shard in share if _folder(shard) in remote}
     cache = _open_cache(data, sizes, store.url if tells else "")
-    return RemoteShards(store, shards, cache, fetches=data.fetches, connections=data.connections, window=window)
+    fetches = data.fetches if share and data.fetch_ahead else 0
+    return RemoteShards(store, shards, cache, fetches=fetches, connections=data.connections, window=window)
 
 
 def _folder(shard: str) -> str:

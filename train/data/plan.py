@@ -172,7 +172,7 @@ def _items(data: DataConfig, dataset: Dataset, split: str) -> _Items:
         raise UsageError(
             f"{dataset.url} has no clips of split {split}: is data.frames × data.stride longer than its samples?"
         )
-    _warn_of_short(dataset, split, len(samples))
+    _tell_of_short(dataset, split, len(samples))
     groups = linked_groups((sample.unit, sample.source) for sample in samples)
     members: dict[str, list[Sample]] = defaultdict(list)
     group_of: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _items(data: DataConfig, dataset: Dataset, split: str) -> _Items:
     return _Items(list(members), list(members.values()), list(group_of.values()))
 
 
-def _warn_of_short(dataset: Dataset, split: str, used: int) -> None:
+def _tell_of_short(dataset: Dataset, split: str, used: int) -> None:
     short = len(dataset.of_split(split)) - used
     if short:
-        _log.warning("%d samples of split %s of %s are shorter than a clip and left out", short, split, dataset.url)
+        _log.info("%d samples of split %s of %s are shorter than a clip and left out", short, split, dataset.url)

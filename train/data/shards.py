@@ -61,10 +61,6 @@ class ShardReader:
         """
         return self._twice(sample, lambda: _parse_regions(self._dataset.url, sample, self.part(sample, _REGIONS)))
 
-    def damaged(self, sample: Sample, detail: str) -> DamagedSample:
-        """The error for a sample whose bytes are wrong."""
-        return _damaged(self._dataset.url, sample, detail)
-
     def _twice(self, sample: Sample, read: Callable[[], T]) -> T:
         """What `read` gives, at the second attempt where only a copy of the shard was damaged."""
         try:
@@ -93,7 +89,7 @@ class ShardReader:
         header = jpeg_header(data)
         # A damaged header makes DALI 2.4 write out of bounds; OpenCV refuses it.
         if header is None or not self._decodes(data):
-            raise self.damaged(sample, f"{name} is no JPEG of {self._size}×{self._size} pixels")
+            raise _damaged(self._dataset.url, sample, f"{name} is no JPEG of {self._size}×{self._size} pixels")
         self._headers = (header, *self._headers[: _KNOWN_HEADERS - 1])
 
     def _decodes(self, data: bytes) -> bool:
@@ -108,7 +104,7 @@ class ShardReader:
     def _read(self, sample: Sample, offset: int, length: int) -> bytes:
         data = self._access.read(Span(sample.shard, offset, length))
         if len(data) != length:
-            raise self.damaged(sample, f"it ends inside the bytes {offset} to {offset + length}")
+            raise _damaged(self._dataset.url, sample, f"it ends inside the bytes {offset} to {offset + length}")
         return data
 
 
