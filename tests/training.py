@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import pytest
 from pipeline.checkpoints import fetch_checkpoint, list_checkpoints
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
+from pipeline.errors import StoppedEarly
 from pipeline.layout import run_store
+from train.launch import run_training
 from train.metrics import MetricLog
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MakeTraining = Callable[..., Config]
 
 
 def weights(cfg: Config, folder: Path, step: int | None = None) -> dict[str, bytes]:
@@ -79,3 +82,11 @@ def write_config(cfg: Config, path: Path) -> str:
     """Write a configuration where the command finds it."""
     path.write_text(dump_config(cfg), "utf-8")
     return str(path)
+
+
+def interrupted(cfg: Config, monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Train until a signal comes in the middle of a step."""
+    with monkeypatch.context() as patch:
+        signal_at(patch, step, number)
+        with pytest.raises(StoppedEarly, match=f"stopped after step {step},"):
+            run_training(cfg)

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from pipeline.assets import cache_dir
+from pipeline.checkpoints import list_checkpoints
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
+from pipeline.errors import MarlinError
 from pipeline.layout import run_store
 from pipeline.storage import ReadStore
 from pipeline.storage.atomic import os_error
@@ -26,6 +28,7 @@ from train.data.loader import fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
 from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
 from train.export import geometry_of, model_of
+from train.init import start_from
 from train.masking import unparsed_frames
 from train.metrics import MetricLog
 from train.model import build_critic
@@ -66,7 +69,8 @@ class Trainer:
         self.micro_batches = accumulation(cfg, world.size)
         self.total = total_steps(cfg, self.dataset)
         self.stop = on_exit.enter_context(StopFlag())
-        self.engines = _build_engines(cfg, self.micro_batches)
+        fresh = not list_checkpoints(self.run)
+        self.engines, weights = _build_engines(cfg, self.micro_batches, cfg.model.init if fresh else "")
         self.masker = Masker(cfg, geometry_of(cfg), world.device)
         self.stepper = Stepper(cfg, self.engines["generator"], self.engines.get("critic"))
         scratch = _scratch(cfg, self.run.url, world)
@@ -79,7 +83,14 @@ class Trainer:
         if self.tracker is not None:
             mix = {str(place): member for place, member in enumerate(self.mix)}
             self.tracker.log_params(flatten({"dataset": self.info["dataset"], "mix": mix}))
+            if weights:
+                self.tracker.log_params({"model.init.sha256": weights})
         self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
+        if cfg.model.init and not fresh and not self.done:
+            raise MarlinError(
+                f"{self.run.url} has no whole checkpoint left: delete {self.run.url}/checkpoints to begin with "
+                "model.init again"
+            )
         self.saved = self.done
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
         on_exit.callback(self.log.close)
@@ -177,15 +188,17 @@ class Trainer:
             write_status(self.run, status)
 
 
-def _build_engines(cfg: Config, micro_batches: int) -> dict[str, Any]:
+def _build_engines(cfg: Config, micro_batches: int, init: str) -> tuple[dict[str, Any], str]:
+    """Engines by name, and the sha256 of the weights that they start from, if any."""
     torch.manual_seed(cfg.train.seed)
     generator = model_of(cfg)
+    weights = start_from(init, generator) if init else ""
     critic = build_critic(cfg.model.size, geometry_of(cfg)) if cfg.critic.weight > 0 else None
     engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage)}
     if critic is not None:
         # The critic is small, and the gradient penalty needs its parameters whole: never sharded.
         engines["critic"] = make_engine(critic, cfg.train, micro_batches, min(cfg.train.zero_stage, 1))
-    return engines
+    return engines, weights
 
 
 def _scratch(cfg: Config, run_url: str, world: World) -> Path:

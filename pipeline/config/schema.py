@@ -201,6 +201,9 @@ class DataConfig(Section):
 class ModelConfig(Section):
     size: Literal["tiny", "small", "base", "large"] = Field("base", description="Width and depth of the encoder.")
     patch: PositiveInt = Field(16, description="Side of a cube in pixels (a cube is two frames deep).")
+    init: str = Field(
+        "", description="Weights that a fresh run starts from: URL of a file (docs/weights.md) or run; empty: random."
+    )
     checkpoint_activations: bool = Field(False, description="Recompute activations in the backward pass.")
 
 

@@ -1,12 +1,15 @@
 """A small drawn dataset on disk, and configurations that read it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from drawn import TRACKS, Drawn, MakeConfig
+from drawn_runs import small_config
 from synthetic import write_dataset
+from training import MakeTraining
 
 from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
@@ -42,5 +45,38 @@ def make_config() -> MakeConfig:
                 "train": {"steps": 1, "global_batch": 8, "micro_batch": 8, **(train or {})},
             }
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all runs: creating its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def training(tmp_path: Path, drawn: Drawn, tracking_uri: str) -> MakeTraining:
+    """Configurations of small runs in this process; each name has its own folder."""
+
+    def make(name: str, *overrides: str) -> Config:
+        small = [
+            f"run.name={name}",
+            f"data.dataset='{drawn.store.url}'",
+            f"tracking.uri={tracking_uri}",
+            f"launch.scratch='{tmp_path / 'scratch'}'",
+            "launch.threads=1",
+            "train.launcher=none",
+            "train.steps=6",
+            "train.checkpoint_every=2",
+            "train.global_batch=4",
+            "train.micro_batch=4",
+            "train.val_clips=0",
+            "train.keep_last=10",
+            # Pinned, whatever suits the demo.
+            *("train.base_lr=0.032", "train.min_lr=0.0032", "train.warmup=0.1"),
+            *("data.streams=4", "critic.lipschitz=clip"),
+        ]
+        return small_config(tmp_path / "storage", *small, *overrides)
 
     return make

@@ -1,8 +1,4 @@
-"""The network: equal to the published package, blind to what is hidden, cubes in the order of a 3D convolution."""
-
-import sys
-import types
-from collections.abc import Iterator
+"""The network: blind to what is hidden, cubes in the order of a 3D convolution."""
 
 import pytest
 import torch
@@ -20,16 +16,8 @@ from train.model import (
     sincos_table,
     split_indices,
 )
-from train.sizes import SIZES, ViTSize
+from train.sizes import ViTSize
 
-_RENAMED = {
-    "encoder.patch_embedding.projection": "embed",
-    "enc_dec_proj": "enc_to_dec",
-    "decoder.mask_token": "mask_token",
-    "decoder.head": "head",
-    "mlp.layers.0.linear": "mlp.0",
-    "mlp.layers.1.linear": "mlp.2",
-}
 _SMALL = Geometry(frames=4, size=16, patch=8)
 
 
@@ -46,90 +34,6 @@ def unthreaded(one_thread: None) -> None:
 def random_mask(clips: int, tokens: int, visible: int, seed: int = 0) -> Tensor:
     noise = torch.rand(clips, tokens, generator=torch.Generator().manual_seed(seed))
     return torch.zeros(clips, tokens, dtype=torch.bool).scatter_(1, noise.argsort(1)[:, :visible], True)
-
-
-@pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[nn.Module]]:
-    """The published network; what its package imports for reading videos is not needed here."""
-    names = ("torchvision", "torchvision.io", "ffmpeg")
-    fakes = {name: types.ModuleType(name) for name in names}
-    fakes["torchvision.io"].read_video = None  # type: ignore[attr-defined]
-    for name, module in fakes.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    from marlin_pytorch.model.marlin import Marlin
-
-    yield Marlin
-    for name in [name for name in sys.modules if name.startswith("marlin_pytorch")]:
-        del sys.modules[name]
-
-
-def build_official(kind: type[nn.Module], size: str, geometry: Geometry) -> nn.Module:
-    encoder, decoder = SIZES[size].encoder, SIZES[size].decoder
-    model = kind(
-        img_size=geometry.size,
-        patch_size=geometry.patch,
-        n_frames=geometry.frames,
-        encoder_embed_dim=encoder.width,
-        encoder_depth=encoder.depth,
-        encoder_num_heads=encoder.heads,
-        decoder_embed_dim=decoder.width,
-        decoder_depth=decoder.depth,
-        decoder_num_heads=decoder.heads,
-        mlp_ratio=4.0,
-        qkv_bias=True,
-        qk_scale=None,
-        drop_rate=0.0,
-        attn_drop_rate=0.0,
-        norm_layer="LayerNorm",
-        init_values=0.0,
-        tubelet_size=geometry.tubelet,
-        as_feature_extractor=False,
-    )
-    for name, parameter in model.named_parameters():  # biases and norms too, which start as constants
-        if "pos_embedding" not in name:
-            nn.init.normal_(parameter, mean=0.0 if parameter.dim() > 1 else 0.5, std=0.05)
-    return model.eval()
-
-
-def our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published state under our names, for the comparison here."""
-    ours = {}
-    for name, value in state.items():
-        if "pos_embedding" in name:
-            continue
-        own = name
-        for theirs, renamed in _RENAMED.items():
-            own = own.replace(theirs, renamed)
-        ours[own] = value.flatten(1) if own == "embed.weight" else value
-    return ours
-
-
-@pytest.mark.parametrize(
-    ("size", "geometry"),
-    [
-        ("tiny", Geometry(size=64)),
-        pytest.param("small", Geometry(), marks=pytest.mark.slow),
-        pytest.param("base", Geometry(), marks=pytest.mark.slow),
-        pytest.param("large", Geometry(size=64), marks=pytest.mark.slow),
-    ],
-)
-def test_equals_the_published_network_for_the_same_weights(
-    official: type[nn.Module], size: str, geometry: Geometry
-) -> None:
-    torch.manual_seed(1)
-    theirs, ours = build_official(official, size, geometry), build_model(size, geometry).eval()
-    ours.load_state_dict(our_names(theirs.state_dict()))
-    clips = torch.rand(1, 3, geometry.frames, geometry.size, geometry.size)
-    keep = geometry.tokens // 10
-    mask = random_mask(1, geometry.tokens, keep)
-    with torch.no_grad():
-        expected = theirs(clips, mask)
-        got = ours(patchify(clips, 2, 16), *split_indices(mask, keep))
-        torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
-        assert expected.std() > 0.1  # the comparison would see a difference
-        torch.testing.assert_close(ours.encode(clips), theirs.extract_features(clips, True), atol=1e-4, rtol=0)
-        pooled = theirs.extract_features(clips, False)
-        torch.testing.assert_close(ours.encode(clips, pool=True), pooled, atol=1e-4, rtol=0)
 
 
 def test_pixels_are_normalised_in_front_of_the_encoder_alone() -> None:

@@ -7,22 +7,29 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from drawn import Drawn, drawn_unparsed
-from drawn_runs import small_config
 from mlflow import MlflowClient
 from synthetic import DrawnTrack, write_dataset
-from training import REPOSITORY, environment, marlin, signal_at, start_marlin, weights, write_config
+from training import (
+    REPOSITORY,
+    MakeTraining,
+    environment,
+    interrupted,
+    marlin,
+    start_marlin,
+    weights,
+    write_config,
+)
 
 from eval.job import open_checkpoint
 from pipeline.checkpoints import list_checkpoints
 from pipeline.config.schema import Config, MixPart
 from pipeline.dataset import load_dataset
-from pipeline.errors import MarlinError, StoppedEarly, UsageError
+from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import run_store
 from pipeline.storage import open_store
 from pipeline.tracking import metric_history
@@ -32,51 +39,10 @@ from train.launch import run_training
 from train.status import read_status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-MakeTraining = Callable[..., Config]
 
 # The first losses of seed 0. A change that claims to change no mathematics leaves them as they are.
 GOLDEN_MSE = [0.804108, 0.640952, 0.544730, 0.475456, 0.448318]
 GOLDEN_CRITIC = [0.970606, -0.018219, -0.102998, -0.142827, -0.163255]
-
-
-@pytest.fixture(scope="session")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for all runs: creating its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def training(tmp_path: Path, drawn: Drawn, tracking_uri: str) -> MakeTraining:
-    """Configurations of small runs in this process; each name has its own folder."""
-
-    def make(name: str, *overrides: str) -> Config:
-        small = [
-            f"run.name={name}",
-            f"data.dataset='{drawn.store.url}'",
-            f"tracking.uri={tracking_uri}",
-            f"launch.scratch='{tmp_path / 'scratch'}'",
-            "launch.threads=1",
-            "train.launcher=none",
-            "train.steps=6",
-            "train.checkpoint_every=2",
-            "train.global_batch=4",
-            "train.micro_batch=4",
-            "train.val_clips=0",
-            "train.keep_last=10",
-            # Pinned, whatever suits the demo.
-            *("train.base_lr=0.032", "train.min_lr=0.0032", "train.warmup=0.1"),
-            *("data.streams=4", "critic.lipschitz=clip"),
-        ]
-        return small_config(tmp_path / "storage", *small, *overrides)
-
-    return make
-
-
-def interrupted(cfg: Config, monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
-    with monkeypatch.context() as patch:
-        signal_at(patch, step, number)
-        with pytest.raises(StoppedEarly, match=f"stopped after step {step},"):
-            run_training(cfg)
 
 
 def test_golden_losses(training: MakeTraining) -> None:

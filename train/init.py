@@ -1,0 +1,126 @@
+"""Where a fresh run's weights come from: `model.init`."""
+
+import logging
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.checkpoints import fetch_checkpoint, list_checkpoints
+from pipeline.errors import UsageError
+from pipeline.storage import NotFound, open_store
+from pipeline.storage.manifest import sha256_file
+from pipeline.text import plural
+from train.interop import State, is_encoder, to_own
+from train.model import MaskedAutoencoder
+
+_log = logging.getLogger(__name__)
+_PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+_WEIGHTS = "model.safetensors"
+_SHOWN = 3
+
+
+def start_from(url: str, model: MaskedAutoencoder) -> str:
+    """Load weights into a fresh network; an encoder's alone leave the decoder as it is.
+
+    Args:
+        url: path or URL of a weights file (`docs/weights.md`), or of a run: its newest checkpoint.
+        model: changed in place.
+
+    Returns:
+        sha256 of the file.
+
+    Raises:
+        UsageError: there is no such file, or it holds other weights than this network needs.
+        MarlinError: it cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="marlin-init-") as folder:
+        path = _fetch(url, Path(folder))
+        digest = sha256_file(path)
+        try:
+            layout, weights = to_own(_read(path))
+            _load(model, weights)
+        except UsageError as error:
+            raise UsageError(f"model.init={url}: {error}") from None
+    part = "encoder and decoder" if any(not is_encoder(name) for name in weights) else "encoder; the decoder is fresh"
+    _log.info("weights from %s (%s names, sha256 %s): %s", url, layout, digest[:12], part)
+    if layout in ("videomae", "hugging-face") and model.normalize == "none":
+        _log.warning("VideoMAE's weights were trained on normalised pixels: data.normalize=imagenet suits them better")
+    return digest
+
+
+def _fetch(url: str, folder: Path) -> Path:
+    """A local copy of the file, or the file itself."""
+    suffix = PurePosixPath(url).suffix
+    if suffix not in (*_PICKLED, ".safetensors"):
+        run = open_store(url)
+        checkpoints = list_checkpoints(run)
+        if not checkpoints:
+            raise UsageError(f"model.init={url} is no weights file ({', '.join(_PICKLED)}, .safetensors), nor a run")
+        return fetch_checkpoint(run, checkpoints[-1], folder, (_WEIGHTS,)) / _WEIGHTS
+    parent, _, name = url.rpartition("/")
+    store = open_store(parent or ("/" if url.startswith("/") else "."))
+    copy = folder / f"weights{suffix}"
+    try:
+        if (local := store.local_path(name)) is not None:
+            return local
+        store.fetch(name, copy)
+    except NotFound:
+        raise UsageError(f"model.init={url}: no such file") from None
+    return copy
+
+
+def _read(path: Path) -> State:
+    """The tensors of a file by name, without the wrappings that trainers put around them. Runs no code of the file."""
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"it is no whole safetensors file: {error}") from None
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower():
+            raise UsageError("it is no whole PyTorch file") from None
+        raise UsageError(
+            "it holds more than tensors, and reading that would run code of the file: where you trust it, write its "
+            "state dict alone into a new file with torch.save"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UsageError(f"it is no whole PyTorch file ({type(error).__name__})") from None
+    for key in ("state_dict", "model", "module"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UsageError("it holds no weights by name")
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def _load(model: MaskedAutoencoder, weights: State) -> None:
+    wanted = model.state_dict()
+    if not any(not is_encoder(name) for name in weights):
+        wanted = {name: value for name, value in wanted.items() if is_encoder(name)}
+    shapes = {
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in weights and weights[name].shape != value.shape
+    }
+    for what, names in (
+        ("lacks", wanted.keys() - weights.keys()),
+        ("has too many", weights.keys() - wanted.keys()),
+        ("has in another shape", shapes),
+    ):
+        if names:
+            some = ", ".join(sorted(names)[:_SHOWN])
+            raise UsageError(
+                f"it is not of this network: of {plural(len(wanted), 'tensor')} it {what} {len(names)} ({some}"
+                f"{', …' if len(names) > _SHOWN else ''}); check model.size, model.patch and preprocess.size"
+            )
+    model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
