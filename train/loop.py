@@ -32,6 +32,7 @@ from train.init import start_from
 from train.masking import unparsed_frames
 from train.metrics import MetricLog
 from train.model import build_critic
+from train.nonfinite import NotFinite, SkipCount, advice
 from train.publish import Publisher
 from train.resume import describe, resume
 from train.saving import save_state
@@ -92,6 +93,7 @@ class Trainer:
                 "model.init again"
             )
         self.saved = self.done
+        self.skips = SkipCount(cfg.train.max_nonfinite)
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
         on_exit.callback(self.log.close)
 
@@ -137,7 +139,11 @@ class Trainer:
         waiting = time.perf_counter()
         micro_batches = list(islice(batches, self.micro_batches))
         waited = time.perf_counter() - waiting
-        metrics = self.stepper([self.masker(batch) for batch in micro_batches], self.done)
+        try:
+            metrics = self.stepper([self.masker(batch) for batch in micro_batches], self.done)
+            self.skips.finite()
+        except NotFinite as cause:
+            metrics = self._skip(cause)
         # A count of the whole global batch, while `mean_over_ranks` averages.
         unparsed = torch.stack([unparsed_frames(batch.regions_BTHW) for batch in micro_batches]).sum()
         metrics["train/unparsed_frames"] = unparsed * self.world.size
@@ -149,11 +155,19 @@ class Trainer:
             "train/samples": self.done * self.cfg.train.global_batch,
             "train/clips_per_s": self.cfg.train.global_batch / elapsed,
             "train/data_wait_s": waited,
+            "train/skipped_steps": self.skips.total,
         }
         norm = self.engines["generator"].get_global_grad_norm()
         if norm is not None:  # plain data parallelism (stage 0) does not compute it
             values["train/grad_norm"] = norm
         self.log.add(self.done, values)
+
+    def _skip(self, cause: NotFinite) -> dict[str, torch.Tensor]:
+        """Count an update that was left out; nothing was lost but its batch."""
+        losses = mean_over_ranks(cause.losses, self.world)
+        values = {name: float(value) for name, value in losses.items()}
+        _log.warning("%s", self.skips.skipped(self.done + 1, cause, values, advice(self.cfg.train.precision)))
+        return losses
 
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.total

@@ -17,6 +17,7 @@ from train.engine import update_parameters
 from train.hashing import key_hash
 from train.masking import mask_clips, visible_count
 from train.model import Geometry, gather_cubes, split_indices
+from train.nonfinite import NotFinite, Undo, spread, take_step
 from train.objective import adversarial_loss, critic_loss, gradient_penalty, normalize_cubes, reconstruction_loss
 
 
@@ -69,12 +70,21 @@ class Stepper:
         self._critic = critic
 
     def __call__(self, batches: Sequence[Masked], step: int) -> dict[str, Tensor]:
-        """Train on the micro batches of one update; returns 0-dimensional tensors, still on the device."""
+        """Train on the micro batches of one update; returns 0-dimensional tensors, still on the device.
+
+        Raises:
+            NotFinite: on every rank, if a loss or gradient on any was not finite; both networks are as before.
+        """
         shared = self._reconstruct(batches[0]) if len(batches) == 1 else None
-        metrics: dict[str, Tensor] = {}
-        if self._critic is not None:
-            metrics |= self._update_critic(self._critic, batches, shared, step)
-        return metrics | self._update_generator(batches, shared)
+        if self._critic is None:
+            return self._update_generator(batches, shared)
+        undo = Undo(self._critic)
+        try:
+            metrics = self._update_critic(self._critic, batches, shared, step)
+            return metrics | self._update_generator(batches, shared)
+        except NotFinite:
+            undo()
+            raise
 
     def _reconstruct(self, batch: Masked) -> Tensor:
         predicted: Tensor = self._generator(batch.cubes_BNP, batch.visible_BV, batch.hidden_BM)
@@ -94,8 +104,8 @@ class Stepper:
                 if self._cfg.lipschitz == "gradient-penalty":
                     alpha_BM = self._alpha(real_BMP, step, repeat, index)
                     loss = loss + self._cfg.penalty * gradient_penalty(critic.module, real_BMP, fake_BMP, alpha_BM)
-                critic.backward(loss)
-                critic.step()
+                critic.backward(spread(loss))
+                take_step(critic, "critic", {"train/critic_loss": torch.stack(losses).mean()})
             if self._cfg.lipschitz == "clip":
                 update_parameters(critic, self._clip)
         mean = torch.stack(losses).mean()
@@ -124,10 +134,13 @@ class Stepper:
             mse = reconstruction_loss(predicted_BMP, batch.target_BMP)
             adversarial = self._adversarial(predicted_BMP)
             loss = mse if adversarial is None else mse + self._cfg.weight * adversarial
-            self._generator.backward(loss)
-            self._generator.step()
             parts.append(torch.stack([loss.detach(), mse.detach(), loss.detach() - mse.detach()]))
-        loss_mean, mse_mean, adversarial_mean = torch.stack(parts).mean(0)
+            self._generator.backward(spread(loss))
+            take_step(self._generator, "generator", self._generator_metrics(parts))
+        return self._generator_metrics(parts)
+
+    def _generator_metrics(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
+        loss_mean, mse_mean, adversarial_mean = torch.stack(list(parts)).mean(0)
         metrics = {"train/loss": loss_mean, "train/mse": mse_mean}
         return metrics if self._critic is None else metrics | {"train/generator_adv": adversarial_mean}
 

@@ -237,6 +237,9 @@ class TrainConfig(Section):
     launcher: Literal["torchrun", "none"] = Field("torchrun", description="'none' trains in this process.")
     processes: PositiveInt = Field(1, description="Ranks started on this machine by the launcher.")
     accept_dataset_change: bool = Field(False, description="Resume although the dataset is no longer the same.")
+    max_nonfinite: PositiveInt = Field(
+        10, description="Updates in a row left out because a loss or gradient was not finite that end the run."
+    )
     grace: PositiveInt = Field(120, description="Seconds allowed for saving after a stop signal.")
 
     @model_validator(mode="after")

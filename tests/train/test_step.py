@@ -8,19 +8,15 @@ import pytest
 import torch
 from drawn import MakeConfig
 from torch import Tensor, nn
+from updates import RATE, batches_of, build, configure, networks
 
-from pipeline.config.schema import Config, CriticConfig
-from train.engine import full_parameters, join_world, make_engine, set_learning_rate
-from train.model import Critic, Geometry, MaskedAutoencoder
+from pipeline.config.schema import CriticConfig
+from train.engine import full_parameters, set_learning_rate
 from train.objective import adversarial_loss, critic_loss, gradient_penalty, reconstruction_loss
-from train.sizes import ViTSize
-from train.step import Masked, Stepper
+from train.step import Masked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-GEOMETRY = Geometry(frames=4, size=16, patch=8)
 STEPS = 4
-RATE = 1e-3
-CLIPS = 4
 
 
 @pytest.fixture
@@ -33,25 +29,6 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def networks() -> tuple[MaskedAutoencoder, Critic]:
-    torch.manual_seed(3)
-    pair = MaskedAutoencoder(GEOMETRY, ViTSize(32, 2, 2), ViTSize(16, 1, 2)), Critic(GEOMETRY.cube, 32)
-    return pair[0].to(torch.get_default_dtype()), pair[1]
-
-
-def random_masked(seed: int, clips: int) -> Masked:
-    dice = torch.Generator().manual_seed(seed)
-    cubes = torch.rand(clips, GEOMETRY.tokens, GEOMETRY.cube, generator=dice)
-    order = torch.rand(clips, GEOMETRY.tokens, generator=dice).argsort(1)
-    visible, hidden = order[:, :2].sort(1)[0], order[:, 2:].sort(1)[0]
-    target = cubes.gather(1, hidden[..., None].expand(-1, -1, GEOMETRY.cube))
-    return Masked(cubes, visible, hidden, target)
-
-
-def batches_of(step: int, accumulation: int) -> list[Masked]:
-    return [random_masked(100 * step + index, CLIPS // accumulation) for index in range(accumulation)]
 
 
 def algorithm_2(
@@ -80,21 +57,6 @@ def algorithm_2(
         rules[0].step()
         history.append(mse.item())
     return history
-
-
-def configure(make_config: MakeConfig, critic: dict[str, Any], accumulation: int) -> Config:
-    train = {"global_batch": CLIPS, "micro_batch": CLIPS // accumulation}
-    cfg = make_config(train=train)
-    return cfg.model_copy(update={"critic": CriticConfig(**critic)})
-
-
-def build(cfg: Config, accumulation: int, stage: int) -> tuple[Stepper, Any, Any]:
-    join_world()
-    generator, critic = networks()
-    engines = [make_engine(m, cfg.train, accumulation, s) for m, s in ((generator, stage), (critic, min(stage, 1)))]
-    for engine in engines:
-        set_learning_rate(engine, RATE)
-    return Stepper(cfg, engines[0], engines[1] if cfg.critic.weight else None), *engines
 
 
 # Losses are computed in 32 bits even then, and AdamW magnifies what that leaves in gradients near zero. One update

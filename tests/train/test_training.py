@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,10 +34,12 @@ from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import run_store
 from pipeline.storage import open_store
 from pipeline.tracking import metric_history
+from train.data.batch import Batch
 from train.data.plan import TrainPlan
 from train.export import load_model
 from train.launch import run_training
 from train.status import read_status
+from train.step import Masked, Masker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,6 +55,30 @@ def test_golden_losses(training: MakeTraining) -> None:
         history = metric_history(cfg, run_store(cfg), name)
         assert [step for step, _ in history] == [1, 2, 3, 4, 5]
         assert [value for _, value in history] == pytest.approx(golden, rel=2e-3), name
+
+
+def test_bad_batches_are_left_out_and_too_many_end_the_run(
+    training: MakeTraining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask, bad = Masker.__call__, {1, 3, 4}
+    steps = iter(range(100))
+
+    def spoil(self: Masker, batch: Batch) -> Masked:
+        masked = mask(self, batch)
+        if next(steps) in bad:
+            masked.target_BMP.fill_(math.nan)
+        return masked
+
+    monkeypatch.setattr(Masker, "__call__", spoil)
+    cfg = training("bad", "train.max_nonfinite=2")
+    with pytest.raises(MarlinError, match=r"step 5: train/critic_loss=nan, and 2 updates in a row were left out .*: try"):
+        run_training(cfg)
+    assert "step 2 is left out: train/critic_loss=nan (1 in a row)" in caplog.text
+    status = read_status(run_store(cfg))
+    assert status is not None
+    assert (status.state, status.step, status.usage) == ("failed", 4, False)
+    skipped = metric_history(cfg, run_store(cfg), "train/skipped_steps")
+    assert skipped == [(1, 0), (2, 1), (3, 1), (4, 2)]
 
 
 def test_unparsed_frames_are_counted_and_told(
