@@ -55,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"marlin {pipeline.__version__}")
     parser.add_argument("--log", choices=["text", "json"], default="text", help="log lines for people or machines")
     parser.add_argument("--verbose", action="store_true", help="debug lines, and full traces of unexpected errors")
+    # The deepspeed launcher gives it to every rank, beside the variable that is read.
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     command = _verb(commands, "demo", verbs.demo, "the whole pipeline on sample videos, ending with a report")

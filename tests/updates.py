@@ -6,7 +6,8 @@ import torch
 from drawn import MakeConfig
 
 from pipeline.config.schema import Config, CriticConfig
-from train.engine import join_world, make_engine, set_learning_rate
+from train.engine import make_engine, set_learning_rate
+from train.join import join_world
 from train.model import Critic, Geometry, MaskedAutoencoder
 from train.sizes import ViTSize
 from train.step import Masked, Stepper

@@ -1,63 +1,34 @@
 """DeepSpeed engines of generator and critic, in one process group."""
 
-import math
-import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config.schema import TrainConfig
+from pipeline.config.support import Cell, refusal
+from pipeline.errors import UsageError
+from train.world import World, choose_accelerator
+
+# What the networks compute in; losses are summed in 32 bits always.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class World:
-    """This process among the ranks of the run, which are spread evenly over `nodes`."""
+def refuse_unsupported(cell: Cell) -> None:
+    """Refuse what this machine can't train; what no machine can was refused with the configuration.
 
-    rank: int
-    size: int
-    local_rank: int
-    device: torch.device
-    nodes: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Rank 0 speaks for the run."""
-        return self.rank == 0
-
-
-def choose_accelerator() -> None:
-    """Tell DeepSpeed where to run; it looks only once, when it is imported."""
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"
-
-
-def join_world() -> World:
-    """Join the process group that the launcher's environment describes; alone without one."""
-    rank = int(os.environ.setdefault("RANK", "0"))
-    size = int(os.environ.setdefault("WORLD_SIZE", "1"))
-    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
-    # Not every launcher says how many ranks a node has; then all may be on one.
-    nodes = math.ceil(size / int(os.environ.get("LOCAL_WORLD_SIZE", size)))
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(_free_port())
+    Raises:
+        UsageError: the reason.
+    """
     choose_accelerator()
-    import deepspeed
+    from deepspeed.accelerator import get_accelerator
 
-    gpu = torch.cuda.is_available()
-    if not gpu:
-        # The shared-memory operator would be compiled at the first start; gloo does without.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", verbose=False)
-    device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
-    return World(rank, size, local_rank, device, nodes)
+    if reason := refusal(cell, fp16_works=bool(get_accelerator().is_fp16_supported())):
+        raise UsageError(reason)
 
 
-def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: int) -> Any:
+def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: int, *, offload: bool = False) -> Any:
     """A DeepSpeed engine with AdamW around ``module``; the trainer sets the learning rate before each update.
 
     Args:
@@ -65,9 +36,13 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
         cfg: batch sizes, precision and optimiser.
         micro_batches: micro batches of one update on each rank.
         stage: ZeRO stage.
+        offload: keep 32-bit weights and momenta in host memory and update them there.
     """
     import deepspeed
 
+    zero: dict[str, Any] = {"stage": stage}
+    if offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     settings: dict[str, Any] = {
         "train_batch_size": cfg.global_batch,
         "train_micro_batch_size_per_gpu": cfg.micro_batch,
@@ -75,15 +50,19 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
         "steps_per_print": 0x7FFFFFFF,
         "gradient_clipping": 0.0,  # DeepSpeed clips at 1.0 unless told; the paper does not clip
         "bf16": {"enabled": cfg.precision == "bf16"},
-        "zero_optimization": {"stage": stage},
+        # Losses are scaled dynamically: half at an overflow (that update is left out), double after 1000 without. From
+        # 2^15 on, as the gradient of the critic's last bias is the scale itself, and 2^16 is no number of fp16.
+        "fp16": {"enabled": cfg.precision == "fp16", "loss_scale": 0, "initial_scale_power": 15, "hysteresis": 1},
+        "zero_optimization": zero,
         "optimizer": {
             "type": "AdamW",
             "params": {
                 "lr": cfg.base_lr,
                 "betas": list(cfg.betas),
                 "weight_decay": cfg.weight_decay,
+                # PyTorch's, which needs no compiler. Fused, it passes over the weights once instead of a dozen times.
                 "torch_adam": True,
-                "fused": True,  # one pass over the weights instead of a dozen
+                "fused": True,
             },
         },
     }
@@ -137,9 +116,3 @@ def _master(parameter: Tensor) -> Tensor:
 
     full = safe_get_full_fp32_param(parameter)
     return parameter if full is None else full
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,6 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import dataset_store, run_store
+from train.slurm import adopt_slurm
 from train.status import State, Status, read_status, write_status
 
 _SIGNALS = "SIGTERM,SIGINT,SIGUSR2"
@@ -36,6 +37,11 @@ def run_training(cfg: Config) -> Status:
         StoppedEarly: a stop signal came; the state is published and the next call continues.
         MarlinError: the training failed; the message is the failing rank's.
     """
+    adopt_slurm(os.environ)
+    if cfg.train.precision == "fp16":  # only then is it worth loading the engines before the ranks start
+        from train.engine import refuse_unsupported
+
+        refuse_unsupported(cfg.train.cell)
     run = run_store(cfg)
     before = read_status(run)
     if before is not None and _finished(cfg, before):

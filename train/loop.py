@@ -26,7 +26,7 @@ from train.data.batch import Batch
 from train.data.datasets import mix_members, open_data
 from train.data.loader import fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
-from train.engine import World, make_engine, mean_over_ranks, set_learning_rate
+from train.engine import make_engine, mean_over_ranks, set_learning_rate
 from train.export import geometry_of, model_of
 from train.init import start_from
 from train.masking import unparsed_frames
@@ -41,6 +41,7 @@ from train.status import Status, write_status
 from train.step import Masker, Stepper
 from train.stop import StopFlag
 from train.validate import validation_loss
+from train.world import World
 
 _log = logging.getLogger(__name__)
 
@@ -208,7 +209,8 @@ def _build_engines(cfg: Config, micro_batches: int, init: str) -> tuple[dict[str
     generator = model_of(cfg)
     weights = start_from(init, generator) if init else ""
     critic = build_critic(cfg.model.size, geometry_of(cfg)) if cfg.critic.weight > 0 else None
-    engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage)}
+    offload = cfg.train.offload_optimizer == "cpu"
+    engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage, offload=offload)}
     if critic is not None:
         # The critic is small, and the gradient penalty needs its parameters whole: never sharded.
         engines["critic"] = make_engine(critic, cfg.train, micro_batches, min(cfg.train.zero_stage, 1))

@@ -16,7 +16,7 @@ from pipeline.checkpoints import delete_checkpoint, list_checkpoints, list_revis
 from pipeline.errors import MarlinError
 from pipeline.storage import Store
 from pipeline.storage.manifest import FileEntry, sha256_file, to_json
-from train.engine import World
+from train.world import World
 
 _POLL_SECONDS = 0.5
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pipeline.checkpoints import Checkpoint, DamagedCheckpoint, fetch_checkpoint
 from pipeline.config.schema import Config
 from pipeline.errors import UsageError
 from pipeline.storage import NotFound, Store
-from train.engine import World
 from train.saving import load_state
+from train.world import World
 
 _log = logging.getLogger(__name__)
 

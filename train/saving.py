@@ -5,16 +5,17 @@ from typing import Any
 
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
-from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from pipeline.config.schema import Config
-from train.engine import World, full_parameters
+from train.engine import full_parameters
 from train.export import save_model
+from train.world import World
 
 # The only classes in DeepSpeed's files beside tensors and plain values; all hold numbers.
-_ALLOWED = [LossScaler, ZeroStageEnum, fragment_address]
+_ALLOWED = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 
 
 class SafeCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.config.schema import Config
 from train.cubes import patchify
 from train.data.batch import Batch
-from train.engine import update_parameters
+from train.engine import DTYPES, update_parameters
 from train.hashing import key_hash
 from train.masking import mask_clips, visible_count
 from train.model import Geometry, gather_cubes, split_indices
@@ -39,7 +39,7 @@ class Masker:
         self._normalize = cfg.train.normalize_target
         self._geometry = geometry
         self._device = device
-        self._dtype = torch.bfloat16 if cfg.train.precision == "bf16" else torch.float32
+        self._dtype = DTYPES[cfg.train.precision]
         self._keep = visible_count(geometry.tubelets, geometry.patches, self._mask.ratio, self._mask.rounding)
 
     def __call__(self, batch: Batch) -> Masked:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from train.data.batch import Batch
-from train.engine import World
 from train.objective import reconstruction_loss
 from train.step import Masker
+from train.world import World
 
 
 @torch.no_grad()

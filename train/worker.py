@@ -26,7 +26,8 @@ def train_here(cfg: Config) -> Status:
     """
     import torch
 
-    from train.engine import choose_accelerator, join_world
+    from train.join import join_world
+    from train.world import choose_accelerator
 
     choose_accelerator()
     from train.loop import Trainer
@@ -35,7 +36,7 @@ def train_here(cfg: Config) -> Status:
         torch.set_num_threads(cfg.launch.threads)
     trainer: Trainer | None = None
     try:
-        world = join_world()
+        world = join_world(cfg.train.timeout, cfg.train.hang_timeout)
         if not world.leads and not os.environ.get("MARLIN_VERBOSE"):  # what all ranks do, the first one tells
             logging.getLogger("train").setLevel(logging.WARNING)
         with Trainer(cfg, world) as trainer:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.config.support import Cell, Offload, Precision, Stage, refusal
+
 
 def _no_switch(value: object) -> object:
     if isinstance(value, bool):
@@ -220,8 +222,13 @@ class TrainConfig(Section):
     epochs: PositiveInt | None = Field(None, description="Epochs; exactly one of steps and epochs.")
     global_batch: PositiveInt = Field(64, description="Clips of one optimiser step, over all ranks.")
     micro_batch: PositiveInt = Field(16, description="Clips of one forward pass of a rank.")
-    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed ZeRO stage of the generator.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the networks.")
+    zero_stage: Stage = Field(1, description="DeepSpeed ZeRO stage of the generator.")
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the networks (docs/training.md); fp16 scales its losses."
+    )
+    offload_optimizer: Offload = Field(
+        "none", description="'cpu' keeps the generator's 32-bit weights and momenta in host memory, from stage 1 on."
+    )
     base_lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="Peak learning rate at a global batch of 256.")
     min_lr: Annotated[float, Field(ge=0)] = Field(1e-5, description="Final learning rate at a global batch of 256.")
     warmup: Share = Field(0.02, description="Share of the training spent warming up (the paper: 40 of 2000 epochs).")
@@ -237,6 +244,10 @@ class TrainConfig(Section):
     launcher: Literal["torchrun", "none"] = Field("torchrun", description="'none' trains in this process.")
     processes: PositiveInt = Field(1, description="Ranks started on this machine by the launcher.")
     accept_dataset_change: bool = Field(False, description="Resume although the dataset is no longer the same.")
+    timeout: PositiveInt = Field(300, description="Seconds to wait at the start until all ranks are there.")
+    hang_timeout: PositiveInt = Field(
+        1800, description="Seconds without progress after which all ranks print their stacks and the run ends."
+    )
     max_nonfinite: PositiveInt = Field(
         10, description="Updates in a row left out because a loss or gradient was not finite that end the run."
     )
@@ -246,9 +257,14 @@ class TrainConfig(Section):
     def _one_length(self) -> "TrainConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of train.steps and train.epochs")
-        if self.precision == "bf16" and self.zero_stage == 0:
-            raise ValueError("train.precision=bf16 diverges at train.zero_stage=0: use stage 1, 2 or 3")
+        if reason := refusal(self.cell):
+            raise ValueError(reason)
         return self
+
+    @property
+    def cell(self) -> Cell:
+        """How the engines are run."""
+        return Cell(self.zero_stage, self.precision, self.offload_optimizer)
 
 
 class EvalConfig(Section):

@@ -8,14 +8,14 @@ from drawn import MakeConfig
 from torch import Tensor, nn
 
 from train.engine import (
-    World,
     full_parameters,
-    join_world,
     make_engine,
     mean_over_ranks,
     set_learning_rate,
     update_parameters,
 )
+from train.join import join_world
+from train.world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STAGES = pytest.mark.parametrize("stage", [0, 1, 2, 3])

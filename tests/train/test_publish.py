@@ -11,8 +11,8 @@ from pipeline.checkpoints import fetch_checkpoint, list_checkpoints, publish_che
 from pipeline.errors import MarlinError
 from pipeline.storage import Store, open_store
 from pipeline.storage.local import LocalStore
-from train.engine import World
 from train.publish import Publisher
+from train.world import World
 
 LEAD = World(0, 1, 0, torch.device("cpu"))
 
