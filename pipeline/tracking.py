@@ -15,7 +15,9 @@ from pipeline.storage import AlreadyExists, NotFound, Store
 from pipeline.storage.manifest import parse_json, to_json
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
+    from numpy.typing import NDArray
 
 _KEY = "mlflow.json"
 _MAX_PARAM = 500  # MLflow refuses longer values on some backends
@@ -63,6 +65,10 @@ class Tracker:
         new = [Param(name, str(value)[:_MAX_PARAM]) for name, value in values.items() if name not in known]
         for first in range(0, len(new), _MAX_BATCH):
             self._client.log_batch(self.run_id, params=new[first : first + _MAX_BATCH])
+
+    def log_image(self, name: str, image: "NDArray[np.uint8]", step: int) -> None:
+        """Attach an RGB image (H, W, 3) of a step; MLflow shows those of one name in a row."""
+        self._client.log_image(self.run_id, image, key=name, step=step)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Attach a file to the run."""

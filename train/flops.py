@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pipeline.config.schema import Config
 from train.export import geometry_of, model_of
@@ -85,7 +86,24 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     return None
 
 
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the operations of all matrix products.
+
+    PyTorch's own counter also follows modules, and fails where a gradient is asked for by itself (gradient penalty).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 def _count(work: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with _Counter() as counter:
         work()
-    return int(counter.get_total_flops())
+    return int(counter.total)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pipeline.checkpoints import fetch_checkpoint, list_checkpoints
 from pipeline.errors import UsageError
@@ -43,6 +43,7 @@ def start_from(url: str, model: MaskedAutoencoder) -> str:
     with tempfile.TemporaryDirectory(prefix="marlin-init-") as folder:
         path = _fetch(url, Path(folder))
         digest = sha256_file(path)
+        _check_same(url, digest)
         try:
             layout, weights = to_own(_read(path))
             _load(model, weights)
@@ -53,6 +54,16 @@ def start_from(url: str, model: MaskedAutoencoder) -> str:
     if layout in ("videomae", "hugging-face") and model.normalize == "none":
         _log.warning("VideoMAE's weights were trained on normalised pixels: data.normalize=imagenet suits them better")
     return digest
+
+
+def _check_same(url: str, digest: str) -> None:
+    """A path can name another file on another node."""
+    if distributed.is_initialized():
+        found: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(found, digest)
+        others = [str(rank) for rank, other in enumerate(found) if other != found[0]]
+        if others:
+            raise UsageError(f"model.init={url} is another file for rank {', '.join(others)} than for rank 0")
 
 
 def _fetch(url: str, folder: Path) -> Path:
@@ -86,7 +97,7 @@ def _read(path: Path) -> State:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower():
+        if "GLOBAL" not in str(error):
             raise UsageError("it is no whole PyTorch file") from None
         raise UsageError(
             "it holds more than tensors, and reading that would run code of the file: where you trust it, write its "
@@ -123,4 +134,8 @@ def _load(model: MaskedAutoencoder, weights: State) -> None:
                 f"it is not of this network: of {plural(len(wanted), 'tensor')} it {what} {len(names)} ({some}"
                 f"{', …' if len(names) > _SHOWN else ''}); check model.size, model.patch and preprocess.size"
             )
+    if broken := [
+        name for name, value in weights.items() if not (value.is_floating_point() and value.isfinite().all())
+    ]:
+        raise UsageError(f"{len(broken)} of its tensors hold no finite numbers ({', '.join(sorted(broken)[:_SHOWN])})")
     model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)

@@ -24,15 +24,17 @@ from pipeline.storage.atomic import os_error
 from pipeline.tracking import flatten, open_tracker
 from train.data.batch import Batch
 from train.data.datasets import mix_members, open_data
-from train.data.loader import fixed_clips, open_loader, total_steps
+from train.data.loader import fixed_batches, fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
 from train.engine import make_engine, mean_over_ranks, set_learning_rate
 from train.export import geometry_of, model_of
+from train.flops import peak_flops, update_flops
 from train.init import start_from
 from train.masking import unparsed_frames
-from train.metrics import MetricLog
+from train.metrics import MetricLog, StepRates
 from train.model import build_critic
 from train.nonfinite import NotFinite, SkipCount, advice
+from train.pictures import reconstruction_picture
 from train.publish import Publisher
 from train.resume import describe, resume
 from train.saving import save_state
@@ -40,7 +42,7 @@ from train.schedule import learning_rate
 from train.status import Status, write_status
 from train.step import Masker, Stepper
 from train.stop import StopFlag
-from train.validate import validation_loss
+from train.validate import validate
 from train.world import World
 
 _log = logging.getLogger(__name__)
@@ -95,6 +97,8 @@ class Trainer:
             )
         self.saved = self.done
         self.skips = SkipCount(cfg.train.max_nonfinite)
+        flops, peak = update_flops(cfg, self.micro_batches), peak_flops(world.device, cfg.train.precision)
+        self.rates = StepRates(cfg.train.global_batch, flops, peak, world.size, world.device)
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
         on_exit.callback(self.log.close)
 
@@ -149,12 +153,11 @@ class Trainer:
         unparsed = torch.stack([unparsed_frames(batch.regions_BTHW) for batch in micro_batches]).sum()
         metrics["train/unparsed_frames"] = unparsed * self.world.size
         self.done += 1
-        elapsed = self.log.step_time()
         values: dict[str, torch.Tensor | float] = {
             **mean_over_ranks(metrics, self.world),
             "train/lr": rate,
             "train/samples": self.done * self.cfg.train.global_batch,
-            "train/clips_per_s": self.cfg.train.global_batch / elapsed,
+            **self.rates(self.log.step_time()),
             "train/data_wait_s": waited,
             "train/skipped_steps": self.skips.total,
         }
@@ -176,15 +179,20 @@ class Trainer:
     def _validate(self) -> None:
         if self.dataset is None or self.data is None or not self.dataset.of_split("val"):
             return
-        limit = self.cfg.train.val_clips
+        cfg, world = self.cfg, self.world
+        chosen: Any = {"split": "val", "limit": cfg.train.val_clips}
+        total = fixed_batches(cfg, self.dataset, **chosen)
         with fixed_clips(
-            self.cfg, self.dataset, self.data, split="val", limit=limit, device=self.world.device
+            cfg, self.dataset, self.data, rank=world.rank, world=world.size, device=world.device, **chosen
         ) as clips:
-            held_out = list(clips)
-        loss = validation_loss(self.engines["generator"], self.masker, held_out, self.world)
+            found = validate(self.engines["generator"], self.masker, clips, total, world)
         if self.tracker is not None:
-            self.tracker.log_metrics({"val/mse": loss}, self.done)
-            _log.info("step %d/%d val mse %.4g", self.done, self.total, loss)
+            picture = reconstruction_picture(
+                found.masked, found.predicted_BMP, geometry_of(cfg), normalized=cfg.train.normalize_target
+            )
+            self.tracker.log_metrics({"val/mse": found.mse}, self.done)
+            self.tracker.log_image("reconstruction", picture, self.done)
+            _log.info("step %d/%d val mse %.4g", self.done, self.total, found.mse)
         self.log.step_time()
 
     def _save(self) -> None:

@@ -20,6 +20,14 @@ def normalize_cubes(cubes_BMP: Tensor) -> Tensor:
     return scaled.view(b, m, p)
 
 
+def denormalize_cubes(cubes_BMP: Tensor, truth_BMP: Tensor) -> Tensor:
+    """Undo `normalize_cubes` with the mean and spread of the true cubes, as VideoMAE shows its pictures."""
+    b, m, p = truth_BMP.shape
+    truth = truth_BMP.view(b, m, CHANNELS, p // CHANNELS)
+    spread = truth.var(-1, keepdim=True).sqrt() + _EPSILON
+    return (cubes_BMP.view_as(truth) * spread + truth.mean(-1, keepdim=True)).view(b, m, p)
+
+
 def reconstruction_loss(predicted_BMP: Tensor, target_BMP: Tensor) -> Tensor:
     """Mean squared error over the hidden cubes (equation 3)."""
     return F.mse_loss(predicted_BMP.float(), target_BMP.float())

@@ -23,10 +23,10 @@ from train.data.batch import Batch
 from train.data.loader import fixed_clips
 from train.masking import make_mask, pool_regions
 from train.model import Geometry, MaskedAutoencoder, gather_cubes, split_indices
+from train.objective import denormalize_cubes
 from train.sizes import CHANNELS
 
 METHODS = ("checkpoint", "mean", "nearest")
-_EPSILON = 1e-6  # of `train.objective.normalize_cubes`, which `denormalize` undoes
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,9 @@ def reconstruct(model: MaskedAutoencoder, cfg: Config, batch: Batch) -> Reconstr
     with torch.inference_mode():
         guess_BMP = model(cubes_BNP, visible_BV, hidden_BM).float()
     if cfg.train.normalize_target:
-        guess_BMP = denormalize(guess_BMP, gather_cubes(cubes_BNP, hidden_BM))
+        guess_BMP = denormalize_cubes(guess_BMP, gather_cubes(cubes_BNP, hidden_BM))
     guesses = {"checkpoint": guess_BMP, **guess_baselines(cubes_BNP, visible_BV, hidden_BM, side)}
     return Reconstruction(tuple(batch.keys), cubes_BNP, mask_BN, hidden_BM, regions_BTN.flatten(1), guesses)
-
-
-def denormalize(guess_BMP: Tensor, truth_BMP: Tensor) -> Tensor:
-    """Undo `train.normalize_target` with the true mean and spread of each cube, as VideoMAE shows its pictures."""
-    b, m, p = truth_BMP.shape
-    truth = truth_BMP.view(b, m, CHANNELS, p // CHANNELS)
-    spread = truth.var(-1, keepdim=True).sqrt() + _EPSILON
-    return (guess_BMP.view_as(truth) * spread + truth.mean(-1, keepdim=True)).view(b, m, p)
 
 
 def guess_baselines(cubes_BNP: Tensor, visible_BV: Tensor, hidden_BM: Tensor, side: int) -> dict[str, Tensor]:

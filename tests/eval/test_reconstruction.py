@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from eval.tasks.reconstruction import METHODS, ErrorSums, Reconstruction, denormalize, guess_baselines, psnr
+from eval.tasks.reconstruction import METHODS, ErrorSums, Reconstruction, guess_baselines, psnr
 from train.model import Geometry
-from train.objective import normalize_cubes
 
 # One clip of 2 tubelets × 1×2 patches, cubes of 2×1×1 pixels: 4 cubes of 6 values; cube n holds the value n/10.
 CUBES = (torch.arange(4) / 10.0)[None, :, None].expand(1, 4, 6).contiguous()
@@ -55,11 +54,6 @@ def test_psnr() -> None:
     assert psnr(0.01) == pytest.approx(20.0)
     assert psnr(1.0) == 0.0
     assert psnr(0.0) == 100.0
-
-
-def test_denormalize_undoes_the_training_target() -> None:
-    truth = torch.rand(2, 3, 24)
-    assert torch.allclose(denormalize(normalize_cubes(truth), truth), truth, atol=1e-5)
 
 
 def test_filled_clips_keep_what_was_visible() -> None:

@@ -256,6 +256,8 @@ class Evil:
     ("name", "content", "message"),
     [
         ("a.pt", {"weight": torch.zeros(2)}, "weights of no known model"),
+        ("a.pt", {k: v * torch.nan for k, v in small_model().state_dict().items()}, "hold no finite numbers"),
+        ("a.pt", b"no file of PyTorch", "no whole PyTorch file"),
         ("a.pt", torch.zeros(2), "holds no weights by name"),
         ("a.ckpt", {"state_dict": Evil()}, "holds more than tensors"),
         ("a.pt", b"", "no whole PyTorch file"),

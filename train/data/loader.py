@@ -93,9 +93,19 @@ def open_loader(
 
 
 def fixed_clips(
-    cfg: Config, dataset: Dataset, store: ReadStore, *, split: str, limit: int, device: torch.device = CPU
+    cfg: Config,
+    dataset: Dataset,
+    store: ReadStore,
+    *,
+    split: str,
+    limit: int,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device = CPU,
 ) -> Loader:
     """The same clips at every call: the centre clip of each sample of a split, for validation and evaluation.
+
+    Ranks take the batches in turns. Every rank gets as many; where they do not divide, the last one comes again.
 
     Args:
         cfg: the run; `eval.seed` decides the hashes, `train.micro_batch` the size of a batch (the last may be smaller).
@@ -103,14 +113,22 @@ def fixed_clips(
         store: where the dataset lies.
         split: "train" or "val".
         limit: at most this many clips, spread evenly over the split.
+        rank: this process, of `world`.
+        world: processes that share the clips.
         device: where batches shall lie.
     """
     _check_decoder(cfg, device)
     clips = centre_clips(cfg, dataset, split, limit)
     size = cfg.train.micro_batch
-
-    groups = (clips[first : first + size] for first in range(0, len(clips), size))
+    count = math.ceil(len(clips) / size)
+    own = (min(turn + rank, count - 1) * size for turn in range(0, count, world))
+    groups = (clips[first : first + size] for first in own)
     return _loader(cfg, dataset, _access(cfg, dataset, store), groups, far=0, depth=1, device=device)
+
+
+def fixed_batches(cfg: Config, dataset: Dataset, *, split: str, limit: int) -> int:
+    """Batches of `fixed_clips`, over all ranks."""
+    return math.ceil(len(centre_clips(cfg, dataset, split, limit)) / cfg.train.micro_batch)
 
 
 def total_steps(cfg: Config, dataset: Dataset | None) -> int:
