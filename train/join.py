@@ -45,15 +45,13 @@ def join_world(timeout: int = 300, hang_timeout: int = 1800) -> World:
     if not distributed.is_initialized():
         store = open_store(rank, timeout)
         hosts = meet(store, world, timeout)
-        # The watchdog speaks first, and says more than a broken collective call.
-        wait = timedelta(seconds=hang_timeout + _AFTER_WATCHDOG)
         try:
             distributed.init_process_group(
                 "nccl" if gpu else "gloo",
                 store=store,
                 rank=rank,
                 world_size=size,
-                timeout=wait,
+                timeout=collective_timeout(hang_timeout),
                 device_id=device if gpu and size > 1 else None,
             )
         except RuntimeError as error:
@@ -62,6 +60,11 @@ def join_world(timeout: int = 300, hang_timeout: int = 1800) -> World:
         exchange(world, hosts, timeout)
     deepspeed.init_distributed(verbose=False)
     return world
+
+
+def collective_timeout(hang_timeout: int) -> timedelta:
+    """How long a collective call may wait: the watchdog speaks first, and says more than a broken call."""
+    return timedelta(seconds=hang_timeout + _AFTER_WATCHDOG)
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pipeline.layout import run_store
 from pipeline.storage import ReadStore
 from pipeline.storage.atomic import os_error
 from pipeline.tracking import flatten, open_tracker
+from train.collection import PeriodicCollection
 from train.data.batch import Batch
 from train.data.datasets import mix_members, open_data
 from train.data.loader import fixed_batches, fixed_clips, open_loader, total_steps
@@ -30,6 +32,7 @@ from train.engine import make_engine, mean_over_ranks, set_learning_rate
 from train.export import geometry_of, model_of
 from train.flops import peak_flops, update_flops
 from train.init import start_from
+from train.join import collective_timeout
 from train.masking import unparsed_frames
 from train.metrics import MetricLog, StepRates
 from train.model import build_critic
@@ -39,10 +42,11 @@ from train.publish import Publisher
 from train.resume import describe, resume
 from train.saving import save_state
 from train.schedule import learning_rate
-from train.status import Status, write_status
+from train.status import Status, write_failure, write_status
 from train.step import Masker, Stepper
 from train.stop import StopFlag
 from train.validate import validate
+from train.watchdog import Watchdog
 from train.world import World
 
 _log = logging.getLogger(__name__)
@@ -72,7 +76,7 @@ class Trainer:
             self.dataset, self.data = open_data(cfg)
         self.micro_batches = accumulation(cfg, world.size)
         self.total = total_steps(cfg, self.dataset)
-        self.stop = on_exit.enter_context(StopFlag())
+        self.stop = on_exit.enter_context(StopFlag(collective_timeout(cfg.train.hang_timeout)))
         fresh = not list_checkpoints(self.run)
         self.engines, weights = _build_engines(cfg, self.micro_batches, cfg.model.init if fresh else "")
         self.masker = Masker(cfg, geometry_of(cfg), world.device)
@@ -101,6 +105,8 @@ class Trainer:
         self.rates = StepRates(cfg.train.global_batch, flops, peak, world.size, world.device)
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
         on_exit.callback(self.log.close)
+        self.collection = on_exit.enter_context(PeriodicCollection())
+        self.watchdog = on_exit.enter_context(Watchdog(world, cfg.train.hang_timeout, self._fail))
 
     def __enter__(self) -> "Trainer":
         return self
@@ -128,6 +134,8 @@ class Trainer:
                     self._validate()
                 if self._due(self.cfg.train.checkpoint_every):
                     self._save()
+                self.collection.step(self.done)
+                self.watchdog.beat(self.done)
         if self.saved < self.done:
             self._save()
         self.publisher.wait()
@@ -153,7 +161,7 @@ class Trainer:
         unparsed = torch.stack([unparsed_frames(batch.regions_BTHW) for batch in micro_batches]).sum()
         metrics["train/unparsed_frames"] = unparsed * self.world.size
         self.done += 1
-        values: dict[str, torch.Tensor | float] = {
+        values = {
             **mean_over_ranks(metrics, self.world),
             "train/lr": rate,
             "train/samples": self.done * self.cfg.train.global_batch,
@@ -161,17 +169,14 @@ class Trainer:
             "train/data_wait_s": waited,
             "train/skipped_steps": self.skips.total,
         }
-        norm = self.engines["generator"].get_global_grad_norm()
-        if norm is not None:  # plain data parallelism (stage 0) does not compute it
-            values["train/grad_norm"] = norm
         self.log.add(self.done, values)
 
     def _skip(self, cause: NotFinite) -> dict[str, torch.Tensor]:
-        """Count an update that was left out; nothing was lost but its batch."""
+        """Count an update that was left out; returns those of its losses that are finite."""
         losses = mean_over_ranks(cause.losses, self.world)
         values = {name: float(value) for name, value in losses.items()}
         _log.warning("%s", self.skips.skipped(self.done + 1, cause, values, advice(self.cfg.train.precision)))
-        return losses
+        return {name: losses[name] for name, value in values.items() if math.isfinite(value)}
 
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.total
@@ -205,6 +210,9 @@ class Trainer:
         self.publisher.publish(self.done, save, info)
         self.saved = self.done
         self.log.step_time()
+
+    def _fail(self, reason: str) -> None:
+        write_failure(self.run, MarlinError(reason), self.done)
 
     def _write_status(self, status: Status) -> None:
         if self.world.leads:

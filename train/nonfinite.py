@@ -116,19 +116,28 @@ def spread(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 
 
-def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> None:
+def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> Tensor | None:
     """The engine's step: an update at the end of the accumulation, unless a gradient is not finite.
+
+    Returns:
+        Norm of the gradient over all ranks where there was an update, 0-dimensional; None in the midst of accumulation.
 
     Raises:
         NotFinite: the update was left out; weights and optimiser state are as before.
     """
-    boundary = engine.is_gradient_accumulation_boundary()
-    finite = True
-    if boundary and not hasattr(engine.optimizer, "overflow"):  # stage 0: torch's own optimiser, which does not look
+    if not engine.is_gradient_accumulation_boundary():
+        engine.step()
+        return None
+    if hasattr(engine.optimizer, "overflow"):
+        engine.step()
+        finite, norm = engine.was_step_applied(), torch.as_tensor(engine.get_global_grad_norm() or 0.0)
+    else:  # stage 0: torch's own optimiser, which does not look
         gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
-        finite = bool(torch.stack(torch._foreach_norm(gradients)).sum().isfinite())
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = bool(norm.isfinite())
         if not finite:
             engine.zero_grad()  # the optimiser passes over parameters without a gradient, and so over all of them
-    engine.step()
-    if boundary and not (finite and engine.was_step_applied()):
+        engine.step()
+    if not finite:
         raise NotFinite(network, losses)
+    return norm.to(engine.device)

@@ -29,7 +29,7 @@ def open_store(rank: int, timeout: int) -> Store:
     except RuntimeError as error:
         raise MarlinError(
             f"rank {rank} on {socket.gethostname()} did not reach rank 0 at {host}:{port} "
-            f"within {timeout} s (train.timeout): {first_line(error)}"
+            f"within {timeout} s (train.start_timeout): {first_line(error)}"
         ) from error
     # Ranks that torchrun starts again find nothing of those before.
     return PrefixStore(f"marlin/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -53,7 +53,7 @@ def meet(store: Store, world: World, timeout: int) -> dict[int, str]:
         if time.monotonic() > deadline:
             missing = [rank for rank in range(world.size) if rank not in hosts]
             raise MarlinError(
-                f"{ranks_text(missing)} of {world.size} did not start within {timeout} s (train.timeout), "
+                f"{ranks_text(missing)} of {world.size} did not start within {timeout} s (train.start_timeout), "
                 f"while {places(hosts)} did: look at the logs and machines of the missing"
             )
         time.sleep(0.05)
@@ -82,7 +82,7 @@ def exchange(world: World, hosts: Mapping[int, str], timeout: int) -> None:
         distributed.all_reduce(total, async_op=True).wait(timedelta(seconds=timeout))
     except RuntimeError as error:
         raise MarlinError(
-            f"no answer over the link from {link} within {timeout} s (train.timeout), all ranks having started: "
+            f"no answer over the link from {link} within {timeout} s (train.start_timeout), all ranks having started: "
             f"look at the network between these machines, and at NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME "
             f"({first_line(error)})"
         ) from error

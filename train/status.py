@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import to_json
 
@@ -33,3 +34,17 @@ def read_status(run: Store) -> Status | None:
     except (NotFound, ValueError):
         return None
     return Status(content["state"], content["step"], content["reason"], content["usage"])
+
+
+def write_failure(run: Store, error: Exception, step: int) -> None:
+    """Say in the run's status why it ended, unless another rank did: the first error is the cause of the others."""
+    before = read_status(run)
+    if before is not None and before.state == "failed":
+        return
+    reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {_first_line(error)}"
+    state: State = "resumable" if isinstance(error, StoppedEarly) else "failed"
+    write_status(run, Status(state, step, reason, usage=isinstance(error, UsageError)))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no message")

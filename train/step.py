@@ -105,11 +105,11 @@ class Stepper:
                     alpha_BM = self._alpha(real_BMP, step, repeat, index)
                     loss = loss + self._cfg.penalty * gradient_penalty(critic.module, real_BMP, fake_BMP, alpha_BM)
                 critic.backward(spread(loss))
-                take_step(critic, "critic", {"train/critic_loss": torch.stack(losses).mean()})
+                norm = take_step(critic, "critic", {"train/critic_loss": torch.stack(losses).mean()})
             if self._cfg.lipschitz == "clip":
                 update_parameters(critic, self._clip)
         mean = torch.stack(losses).mean()
-        return {"train/critic_loss": mean, "train/wasserstein": -mean}
+        return _with_norm({"train/critic_loss": mean, "train/wasserstein": -mean}, "train/critic_grad_norm", norm)
 
     def _fake(self, batch: Masked, shared: Tensor | None) -> Tensor:
         if shared is not None:
@@ -136,8 +136,8 @@ class Stepper:
             loss = mse if adversarial is None else mse + self._cfg.weight * adversarial
             parts.append(torch.stack([loss.detach(), mse.detach(), loss.detach() - mse.detach()]))
             self._generator.backward(spread(loss))
-            take_step(self._generator, "generator", self._generator_metrics(parts))
-        return self._generator_metrics(parts)
+            norm = take_step(self._generator, "generator", self._generator_metrics(parts))
+        return _with_norm(self._generator_metrics(parts), "train/grad_norm", norm)
 
     def _generator_metrics(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         loss_mean, mse_mean, adversarial_mean = torch.stack(list(parts)).mean(0)
@@ -152,3 +152,7 @@ class Stepper:
         adversarial = adversarial_loss(self._critic.module(predicted_BMP))
         self._critic.module.requires_grad_(True)
         return adversarial
+
+
+def _with_norm(metrics: dict[str, Tensor], name: str, norm: Tensor | None) -> dict[str, Tensor]:
+    return metrics if norm is None else metrics | {name: norm}

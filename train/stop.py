@@ -2,6 +2,7 @@
 
 import os
 import signal
+from datetime import timedelta
 from types import FrameType
 
 import torch
@@ -12,12 +13,17 @@ EXIT_RESUMABLE = 75
 
 
 class StopFlag:
-    """Set by the first stop signal; a second one leaves at once."""
+    """Set by the first stop signal; a second one leaves at once.
 
-    def __init__(self) -> None:
+    Args:
+        timeout: how long ranks wait for each other's answer; None takes PyTorch's default.
+    """
+
+    def __init__(self, timeout: timedelta | None = None) -> None:
         self._raised = False
         # Its own gloo group on the CPU: asking it never waits for the device.
-        self._group = distributed.new_group(backend="gloo") if distributed.get_world_size() > 1 else None
+        alone = distributed.get_world_size() == 1
+        self._group = None if alone else distributed.new_group(backend="gloo", timeout=timeout)
         self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def __enter__(self) -> "StopFlag":

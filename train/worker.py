@@ -8,11 +8,10 @@ import sys
 
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config
-from pipeline.errors import MarlinError, StoppedEarly, UsageError
+from pipeline.errors import MarlinError
 from pipeline.layout import run_store
 from pipeline.log import setup_logging
-from pipeline.storage import Store
-from train.status import State, Status, read_status, write_status
+from train.status import Status, write_failure
 from train.stop import EXIT_RESUMABLE
 
 _log = logging.getLogger(__name__)
@@ -36,28 +35,14 @@ def train_here(cfg: Config) -> Status:
         torch.set_num_threads(cfg.launch.threads)
     trainer: Trainer | None = None
     try:
-        world = join_world(cfg.train.timeout, cfg.train.hang_timeout)
+        world = join_world(cfg.train.start_timeout, cfg.train.hang_timeout)
         if not world.leads and not os.environ.get("MARLIN_VERBOSE"):  # what all ranks do, the first one tells
             logging.getLogger("train").setLevel(logging.WARNING)
         with Trainer(cfg, world) as trainer:
             return trainer.train()
     except Exception as error:
-        _report(run_store(cfg), error, trainer.done if trainer else 0)
+        write_failure(run_store(cfg), error, trainer.done if trainer else 0)
         raise
-
-
-def _report(run: Store, error: Exception, step: int) -> None:
-    """Say in the run's status why it ended, unless another rank did: the first error is the cause of the others."""
-    before = read_status(run)
-    if before is not None and before.state == "failed":
-        return
-    reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {_first_line(error)}"
-    state: State = "resumable" if isinstance(error, StoppedEarly) else "failed"
-    write_status(run, Status(state, step, reason, usage=isinstance(error, UsageError)))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")
 
 
 def _die_with_launcher() -> None:

@@ -244,7 +244,7 @@ class TrainConfig(Section):
     launcher: Literal["torchrun", "none"] = Field("torchrun", description="'none' trains in this process.")
     processes: PositiveInt = Field(1, description="Ranks started on this machine by the launcher.")
     accept_dataset_change: bool = Field(False, description="Resume although the dataset is no longer the same.")
-    timeout: PositiveInt = Field(300, description="Seconds to wait at the start until all ranks are there.")
+    start_timeout: PositiveInt = Field(300, description="Seconds to wait at the start until all ranks are there.")
     hang_timeout: PositiveInt = Field(
         1800, description="Seconds without progress after which all ranks print their stacks and the run ends."
     )

@@ -86,11 +86,12 @@ def test_all_launchers_train_the_same(pair: MakePair) -> None:
 def test_a_rank_that_does_not_come_is_named(pair: MakePair) -> None:
     cfg, path = pair("alone")
     begun = time.monotonic()
-    [(code, err)] = finish(start_ranks([*VERB, path, "train.timeout=3"], places(2)[:1]))
+    [(code, err)] = finish(start_ranks([*VERB, path, "train.start_timeout=3"], places(2)[:1]))
     assert code == 1
     assert time.monotonic() - begun < 60
     assert err.splitlines()[-1] == (
-        f"marlin: rank 1 of 2 did not start within 3 s (train.timeout), while rank 0 on {socket.gethostname()} did: "
+        f"marlin: rank 1 of 2 did not start within 3 s (train.start_timeout), "
+        f"while rank 0 on {socket.gethostname()} did: "
         "look at the logs and machines of the missing"
     )
     status = read_status(run_store(cfg))
@@ -102,9 +103,12 @@ def test_a_rank_that_does_not_come_is_named(pair: MakePair) -> None:
 def test_a_rank_that_does_not_find_the_first_says_where_it_looked(pair: MakePair) -> None:
     _, path = pair("lost")
     lost = places(2)[1]
-    [(code, err)] = finish(start_ranks([*VERB, path, "train.timeout=3"], [lost]))
+    [(code, err)] = finish(start_ranks([*VERB, path, "train.start_timeout=3"], [lost]))
     assert code == 1
-    assert f"did not reach rank 0 at 127.0.0.1:{lost['MASTER_PORT']} within 3 s (train.timeout)" in err.splitlines()[-1]
+    assert (
+        f"did not reach rank 0 at 127.0.0.1:{lost['MASTER_PORT']} within 3 s (train.start_timeout)"
+        in err.splitlines()[-1]
+    )
 
 
 MUTE = """
@@ -120,7 +124,7 @@ def test_a_link_without_an_answer_is_named(pair: MakePair) -> None:
     """Rank 1 joins the group and then says nothing, as behind a firewall."""
     _, path = pair("mute")
     where = places(2)
-    speaking = start_ranks([*VERB, path, "train.timeout=4"], where[:1])
+    speaking = start_ranks([*VERB, path, "train.start_timeout=4"], where[:1])
     mute = start_ranks(["-c", MUTE], where[1:])
     try:
         [(code, err)] = finish(speaking)
