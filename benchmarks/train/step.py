@@ -28,11 +28,13 @@ from pipeline.config.load import load_config
 from pipeline.config.schema import Config
 from train.data.batch import Batch
 from train.data.synthetic import synthetic_batches
-from train.engine import choose_accelerator, join_world, make_engine
+from train.engine import make_engine
 from train.export import geometry_of, model_of
 from train.flops import update_flops
+from train.join import join_world
 from train.model import build_critic
 from train.step import Masker, Stepper
+from train.world import choose_accelerator
 
 CLIPS = 2
 WARM, STEPS = 2, 3

@@ -184,5 +184,28 @@ def test_metrics_are_the_means_of_the_update(make_config: MakeConfig) -> None:
 def test_without_a_critic_there_are_no_critic_metrics(make_config: MakeConfig) -> None:
     cfg = configure(make_config, {"weight": 0.0}, 1)
     got = build(cfg, 1, 1)[0](batches_of(0, 1), 0)
-    assert set(got) == {"train/loss", "train/mse"}
+    assert set(got) == {"train/loss", "train/mse", "train/grad_norm"}
     assert got["train/loss"].item() == got["train/mse"].item()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_norms_are_those_of_the_whole_gradient(make_config: MakeConfig, stage: int, accumulation: int) -> None:
+    cfg = configure(make_config, {"weight": 0.5}, accumulation)
+    parts = batches_of(0, accumulation)
+    got = build(cfg, accumulation, stage)[0](parts, 0)
+    generator, critic = networks()
+    for part in parts:
+        fake = generator(part.cubes_BNP, part.visible_BV, part.hidden_BM).detach()
+        (critic_loss(critic(part.target_BMP), critic(fake)) / accumulation).backward()
+    gradients = [parameter.grad for parameter in critic.parameters() if parameter.grad is not None]
+    assert got["train/critic_grad_norm"].item() == pytest.approx(
+        torch.nn.utils.get_total_norm(gradients).item(), rel=1e-4
+    )
+    torch.optim.AdamW(critic.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0).step()
+    for part in parts:
+        predicted = generator(part.cubes_BNP, part.visible_BV, part.hidden_BM)
+        loss = reconstruction_loss(predicted, part.target_BMP) + 0.5 * adversarial_loss(critic(predicted))
+        (loss / accumulation).backward()
+    gradients = [parameter.grad for parameter in generator.parameters() if parameter.grad is not None]
+    assert got["train/grad_norm"].item() == pytest.approx(torch.nn.utils.get_total_norm(gradients).item(), rel=1e-4)
