@@ -14,6 +14,9 @@ from train.world import World, choose_accelerator
 # What the networks compute in; losses are summed in 32 bits always.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# Values reduced at a time. DeepSpeed sets so much memory aside for each network, 2 GB of it unless told otherwise.
+_BUCKET = 25_000_000
+
 
 def refuse_unsupported(cell: Cell) -> None:
     """Refuse what this machine can't train; what no machine can was refused with the configuration.
@@ -40,7 +43,8 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
     """
     import deepspeed
 
-    zero: dict[str, Any] = {"stage": stage}
+    bucket = min(_BUCKET, sum(parameter.numel() for parameter in module.parameters()))
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": bucket}
     if offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     settings: dict[str, Any] = {

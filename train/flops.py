@@ -1,5 +1,6 @@
 """Floating point operations of an update, counted from the network itself, and how much of a device's peak they use."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ _PEAK_TFLOPS = {
     "H100 PCIe": (756.0, 51.0),
     "H100 NVL": (835.0, 60.0),
     "H100": (989.4, 66.9),
+    "H200 NVL": (835.0, 60.0),
     "H200": (989.4, 66.9),
 }
 
@@ -80,8 +82,10 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
+    if re.search(r"\bMIG\b|\dg\.\d+gb|Laptop|Max-Q", name):  # a part of one, or a slower one
+        return None
     for known, (half, single) in _PEAK_TFLOPS.items():
-        if known in name:
+        if re.search(rf"\b{known}\b", name):
             return 1e12 * (single if precision == "fp32" else half)
     return None
 

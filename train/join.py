@@ -41,6 +41,8 @@ def join_world(timeout: int = 300, hang_timeout: int = 1800) -> World:
         # The shared-memory operator would be compiled at the first start; gloo does without.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)  # collective calls on objects go by it
     world = World(rank, size, local_rank, device, math.ceil(size / per_node))
     if not distributed.is_initialized():
         store = open_store(rank, timeout)

@@ -224,6 +224,8 @@ def _build_engines(cfg: Config, micro_batches: int, init: str) -> tuple[dict[str
     torch.manual_seed(cfg.train.seed)
     generator = model_of(cfg)
     weights = start_from(init, generator) if init else ""
+    if cfg.model.compile:
+        generator.compile(dynamic=False)
     critic = build_critic(cfg.model.size, geometry_of(cfg)) if cfg.critic.weight > 0 else None
     offload = cfg.train.offload_optimizer == "cpu"
     engines = {"generator": make_engine(generator, cfg.train, micro_batches, cfg.train.zero_stage, offload=offload)}

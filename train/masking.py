@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from train.hashing import PATTERN, REGION_ORDER, TRIM, noise_tensor
 
 REGIONS = 7
-_BACKGROUND, _SKIN, _PARTS = 0, 1, (2, 3, 4, 5, 6)
+_PARTS = 2  # the first of the five facial parts; background and skin come before them
 
 
 def frame_count(patches: int, ratio: float) -> int:
@@ -95,10 +95,10 @@ def region_order(hash_B: Tensor, *, parts_first: bool) -> Tensor:
         hash_B: int64 hash of each clip.
         parts_first: skin and background come last (fasking-opposite) instead of background and skin first (fasking).
     """
-    parts = torch.tensor(_PARTS, device=hash_B.device)
-    shuffled_BR = parts[_scores(hash_B, REGION_ORDER, len(_PARTS)).argsort(dim=1)]
-    rest = (_SKIN, _BACKGROUND) if parts_first else (_BACKGROUND, _SKIN)
-    rest_BR = torch.tensor(rest, device=hash_B.device).expand(len(hash_B), -1)
+    # Counted on the device: copying a list there would wait for it.
+    shuffled_BR = _PARTS + _scores(hash_B, REGION_ORDER, REGIONS - _PARTS).argsort(dim=1)
+    rest = torch.arange(_PARTS, device=hash_B.device)  # background, skin
+    rest_BR = (rest.flip(0) if parts_first else rest).expand(len(hash_B), -1)
     return torch.cat([shuffled_BR, rest_BR] if parts_first else [rest_BR, shuffled_BR], dim=1)
 
 

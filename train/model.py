@@ -246,7 +246,10 @@ def split_indices(mask_BN: Tensor, visible: int) -> tuple[Tensor, Tensor]:
 
 def gather_cubes(cubes_BNP: Tensor, index_BM: Tensor) -> Tensor:
     """The cubes of each clip that ``index_BM`` names: (B, M, P)."""
-    return cubes_BNP.gather(1, index_BM[..., None].expand(-1, -1, cubes_BNP.shape[-1]))
+    clips, tokens, _ = cubes_BNP.shape
+    # Whole rows are copied this way; `gather` would look up every value by itself.
+    row_BM = index_BM + torch.arange(clips, device=index_BM.device)[:, None] * tokens
+    return cubes_BNP.flatten(0, 1).index_select(0, row_BM.flatten()).view(*index_BM.shape, -1)
 
 
 def build_model(

@@ -38,7 +38,8 @@ class Undo:
     def __init__(self, engine: Any) -> None:
         # ZeRO wraps the optimiser and gives it the 32-bit copies to update.
         self._optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
-        self._parameters = [*engine.module.parameters(), *self._updated()]
+        both = [*engine.module.parameters(), *self._updated()]  # the same ones without ZeRO
+        self._parameters = list({id(parameter): parameter for parameter in both}.values())
         self._weights = [parameter.detach().clone() for parameter in self._parameters]
         self._state = [
             {name: value.clone() for name, value in self._optimizer.state[parameter].items()}
@@ -130,7 +131,7 @@ def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> Tensor
         return None
     if hasattr(engine.optimizer, "overflow"):
         engine.step()
-        finite, norm = engine.was_step_applied(), torch.as_tensor(engine.get_global_grad_norm() or 0.0)
+        finite, norm = engine.was_step_applied(), engine.get_global_grad_norm()
     else:  # stage 0: torch's own optimiser, which does not look
         gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -140,4 +141,4 @@ def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> Tensor
         engine.step()
     if not finite:
         raise NotFinite(network, losses)
-    return norm.to(engine.device)
+    return torch.as_tensor(norm, device=engine.device)

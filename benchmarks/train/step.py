@@ -2,10 +2,11 @@
 
     python -m benchmarks.train.step -o benchmarks/train/results
 
-Ours is the step of a training: masks, the two DeepSpeed engines, loss parts. The peer gets its masks ready-made. Both
-take the same clips (random pixels, whole region grids) on the same threads in rounds that alternate; each precision and
-size has processes of its own. Memory is measured apart, one process a side: the most that the process held in a step,
-less what it held before the networks were made, less parameters, gradients and optimiser state.
+Ours is the step of a training: masks, the two DeepSpeed engines, loss parts; plain, and with `model.compile`. The peer
+gets its masks ready-made. All take the same clips (random pixels, whole region grids) on the same threads in rounds
+that alternate; each precision and size has processes of its own. Memory is measured apart, one process a side: the most
+that the process held in a step, less what it held before the networks were made, less parameters, gradients and
+optimiser state.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from train.world import choose_accelerator
 
 CLIPS = 2
 WARM, STEPS = 2, 3
+_PATIENCE_S = 1800  # a process that failed answers never
 
 
 def configure(size: str, precision: str, stage: int) -> Config:
@@ -55,14 +57,17 @@ def configure(size: str, precision: str, stage: int) -> Config:
 
 
 class OurStep:
-    """The step as the training loop runs it."""
+    """The step as the training loop runs it; on request with `model.compile`."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, compiled: bool = False) -> None:
         world = join_world()
         geometry = geometry_of(cfg)
         self._masker = Masker(cfg, geometry, world.device)
+        generator = model_of(cfg)
+        if compiled:
+            generator.compile(dynamic=False)
         engines = [
-            make_engine(model_of(cfg), cfg.train, 1, cfg.train.zero_stage),
+            make_engine(generator, cfg.train, 1, cfg.train.zero_stage),
             make_engine(build_critic(cfg.model.size, geometry), cfg.train, 1, min(cfg.train.zero_stage, 1)),
         ]
         self._stepper = Stepper(cfg, *engines)
@@ -76,13 +81,17 @@ class OurStep:
 
 
 def measure_time(cfg: Config, threads: int, rounds: int, answers: Any) -> None:
-    """Seconds a step of both, by round."""
+    """Seconds a step of all, by round."""
     choose_accelerator()
     torch.set_num_threads(threads)
     batch = next(synthetic_batches(cfg, rank=0, world=1, consumed=0, device=torch.device("cpu")))
     mask_BN = masked(cfg, batch)
-    ours, peer = OurStep(cfg), OfficialStep(cfg, torch.device("cpu"), "fp32")
-    sides = {"ours": lambda: ours(batch), "peer": lambda: peer(batch.clips_BCTHW, mask_BN)}
+    ours, compiled, peer = OurStep(cfg), OurStep(cfg, compiled=True), OfficialStep(cfg, torch.device("cpu"), "fp32")
+    sides = {
+        "ours": lambda: ours(batch),
+        "ours compiled": lambda: compiled(batch),
+        "peer": lambda: peer(batch.clips_BCTHW, mask_BN),
+    }
     for step in sides.values():
         timed(step, WARM)
     answers.put([{name: timed(step, STEPS) for name, step in sides.items()} for _ in range(rounds)])
@@ -122,8 +131,9 @@ def measure_memory(cfg: Config, threads: int, side: str, answers: Any) -> None:
 def masked(cfg: Config, batch: Batch) -> Tensor:
     """The masks that ours would make."""
     geometry = geometry_of(cfg)
-    visible_BV = Masker(cfg, geometry, torch.device("cpu"))(batch).visible_BV
-    return torch.zeros(CLIPS, geometry.tokens, dtype=torch.bool).scatter_(1, visible_BV, True)
+    visible_BV = Masker(cfg, geometry, batch.clips_BCTHW.device)(batch).visible_BV
+    shape = len(batch.keys), geometry.tokens
+    return torch.zeros(shape, dtype=torch.bool, device=visible_BV.device).scatter_(1, visible_BV, True)
 
 
 def alone(work: Callable[..., None], *arguments: Any) -> Any:
@@ -132,7 +142,7 @@ def alone(work: Callable[..., None], *arguments: Any) -> Any:
     answers = context.Queue()
     process = context.Process(target=work, args=(*arguments, answers))
     process.start()
-    answer = answers.get()
+    answer = answers.get(timeout=_PATIENCE_S)
     process.join()
     return answer
 
@@ -152,11 +162,12 @@ def main() -> None:
         for precision in args.precisions:
             name, cfg = f"{size} {precision}", configure(size, precision, args.stage)
             rounds = alone(measure_time, cfg, args.threads, args.rounds)
-            for side in ("ours", "peer"):
+            for side in rounds[0]:
                 figures[f"{name}: {side}, s"] = round(statistics.median(times[side] for times in rounds), 3)
-            ratios = [times["peer"] / times["ours"] for times in rounds]
-            figures[f"{name}: times faster"] = round(statistics.median(ratios), 2)
-            figures[f"{name}: times faster (rounds)"] = [round(ratio, 2) for ratio in ratios]
+            for side in ("ours", "ours compiled"):
+                ratios = [times["peer"] / times[side] for times in rounds]
+                figures[f"{name}: {side}, times faster"] = round(statistics.median(ratios), 2)
+                figures[f"{name}: {side}, times faster (rounds)"] = [round(ratio, 2) for ratio in ratios]
             figures[f"{name}: ours, GFLOP/s"] = round(update_flops(cfg, 1) / figures[f"{name}: ours, s"] / 1e9, 1)
             found = {side: alone(measure_memory, cfg, args.threads, side) for side in ("ours", "peer")}
             for side, (beside, whole) in found.items():

@@ -19,6 +19,7 @@ def _no_switch(value: object) -> object:
 
 Number = BeforeValidator(_no_switch)
 Share = Annotated[float, Number, Field(ge=0.0, le=1.0)]
+Momentum = Annotated[float, Number, Field(ge=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Number, Field(gt=0)]
 NonNegativeInt = Annotated[int, Number, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -207,6 +208,9 @@ class ModelConfig(Section):
         "", description="Weights that a fresh run starts from: URL of a file (docs/weights.md) or run; empty: random."
     )
     checkpoint_activations: bool = Field(False, description="Recompute activations in the backward pass.")
+    compile: bool = Field(
+        False, description="Compile the generator with torch.compile: minutes at the start; a CPU needs a C++ compiler."
+    )
 
 
 class CriticConfig(Section):
@@ -232,7 +236,7 @@ class TrainConfig(Section):
     base_lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="Peak learning rate at a global batch of 256.")
     min_lr: Annotated[float, Field(ge=0)] = Field(1e-5, description="Final learning rate at a global batch of 256.")
     warmup: Share = Field(0.02, description="Share of the training spent warming up (the paper: 40 of 2000 epochs).")
-    betas: tuple[Share, Share] = Field((0.9, 0.95), description="Momenta of AdamW.")
+    betas: tuple[Momentum, Momentum] = Field((0.9, 0.95), description="Momenta of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of AdamW.")
     normalize_target: bool = Field(False, description="Per-cube normalised pixels as the reconstruction target.")
     seed: NonNegativeInt = Field(0, description="Seed of weights, order, clips and masks.")

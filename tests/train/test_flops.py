@@ -79,6 +79,9 @@ def test_a_gradient_penalty_costs_more_and_recomputation_counts_nothing(cfg: Con
         ("NVIDIA RTX A6000", "fp32", 38.7e12),
         ("NVIDIA H100 80GB HBM3", "bf16", 989.4e12),
         ("NVIDIA H100 PCIe", "fp16", 756e12),
+        ("NVIDIA RTX A4000", "bf16", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "bf16", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16", None),
         ("Something new", "bf16", None),
     ],
 )

@@ -53,3 +53,11 @@ def test_it_goes_on_without_them_and_never_from_nothing(
     longer = cut.model_copy(update={"train": cut.train.model_copy(update={"steps": 8})})
     with pytest.raises(MarlinError, match=r"has no whole checkpoint left: delete .*/checkpoints to begin with model"):
         run_training(longer)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_trains_the_same(training: MakeTraining, tmp_path: Path) -> None:
+    plain = trained(training("plain", "train.steps=3"), tmp_path / "plain").state_dict()
+    compiled = trained(training("compiled", "train.steps=3", "model.compile=true"), tmp_path / "compiled").state_dict()
+    for key, value in compiled.items():
+        torch.testing.assert_close(value, plain[key], atol=2e-3, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
