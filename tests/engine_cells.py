@@ -7,6 +7,7 @@ what it saw as JSON to OUT/rank-<rank>.json.
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def update(stepper: Stepper, cell: Cell, world: World, step: int) -> float:
     part = slice(world.rank * CLIPS // world.size, (world.rank + 1) * CLIPS // world.size)
     whole = random_masked(step, CLIPS)
     mine = Masked(*(getattr(whole, name)[part] for name in Masked.__dataclass_fields__))
-    masked = Masked(mine.cubes_BNP.to(DTYPES[cell.precision]), mine.visible_BV, mine.hidden_BM, mine.target_BMP)
-    loss = stepper([masked], step)["train/mse"].clone()
+    masked = replace(mine, cubes_BNP=mine.cubes_BNP.to(DTYPES[cell.precision]))
+    loss = stepper([masked])["train/mse"].clone()
     torch.distributed.all_reduce(loss)
     return loss.item() / world.size
 
@@ -71,7 +72,7 @@ def spoiled(stepper: Stepper, engines: dict[str, Any], world: World) -> bool:
     part = random_masked(7, CLIPS // world.size)
     dtype = engines["generator"].module.embed.weight.dtype
     try:
-        stepper([Masked(part.cubes_BNP.to(dtype), part.visible_BV, part.hidden_BM, part.target_BMP)], 7)
+        stepper([replace(part, cubes_BNP=part.cubes_BNP.to(dtype))])
     except NotFinite:
         after = {name: full_parameters(engine) for name, engine in engines.items()}
         return all(torch.equal(after[n][k], before[n][k]) for n in before for k in before[n])

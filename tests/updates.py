@@ -29,7 +29,7 @@ def random_masked(seed: int, clips: int) -> Masked:
     order = torch.rand(clips, GEOMETRY.tokens, generator=dice).argsort(1)
     visible, hidden = order[:, :2].sort(1)[0], order[:, 2:].sort(1)[0]
     target = cubes.gather(1, hidden[..., None].expand(-1, -1, GEOMETRY.cube))
-    return Masked(cubes, visible, hidden, target)
+    return Masked(cubes, visible, hidden, target, torch.randint(1 << 62, (clips,), generator=dice))
 
 
 def batches_of(step: int, accumulation: int) -> list[Masked]:

@@ -71,9 +71,9 @@ def update_flops(cfg: Config, micro_batches: int) -> int:
     if critic is not None:
         scorer = critic
         update = _count(lambda: train_critic(scorer.requires_grad_(True)))
-        if micro_batches > 1:
-            update += _count(torch.no_grad()(lambda: generator(*inputs)))
         clip += cfg.critic.steps * update
+        if micro_batches > 1:
+            clip += _count(torch.no_grad()(lambda: generator(*inputs)))
     return clip * cfg.train.global_batch
 
 

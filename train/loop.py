@@ -77,7 +77,8 @@ class Trainer:
         self.micro_batches = accumulation(cfg, world.size)
         self.total = total_steps(cfg, self.dataset)
         self.stop = on_exit.enter_context(StopFlag(collective_timeout(cfg.train.hang_timeout)))
-        fresh = not list_checkpoints(self.run)
+        before = list_checkpoints(self.run)
+        fresh = not before
         self.engines, weights = _build_engines(cfg, self.micro_batches, cfg.model.init if fresh else "")
         self.masker = Masker(cfg, geometry_of(cfg), world.device)
         self.stepper = Stepper(cfg, self.engines["generator"], self.engines.get("critic"))
@@ -93,6 +94,7 @@ class Trainer:
             self.tracker.log_params(flatten({"dataset": self.info["dataset"], "mix": mix}))
             if weights:
                 self.tracker.log_params({"model.init.sha256": weights})
+        self.init = before[-1].info.get("init") if before else weights and {"url": cfg.model.init, "sha256": weights}
         self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
         if cfg.model.init and not fresh and not self.done:
             raise MarlinError(
@@ -153,7 +155,7 @@ class Trainer:
         micro_batches = list(islice(batches, self.micro_batches))
         waited = time.perf_counter() - waiting
         try:
-            metrics = self.stepper([self.masker(batch) for batch in micro_batches], self.done)
+            metrics = self.stepper([self.masker(batch) for batch in micro_batches])
             self.skips.finite()
         except NotFinite as cause:
             metrics = self._skip(cause)
@@ -204,6 +206,8 @@ class Trainer:
         info = self.info | {"samples": self.done * self.cfg.train.global_batch}
         if self.mix:
             info["mix"] = self.mix
+        if self.init:
+            info["init"] = self.init
         if self.tracker is not None:
             info["mlflow_run_id"] = self.tracker.run_id
         save = partial(save_state, cfg=self.cfg, engines=self.engines, world=self.world)

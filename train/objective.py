@@ -30,17 +30,17 @@ def denormalize_cubes(cubes_BMP: Tensor, truth_BMP: Tensor) -> Tensor:
 
 def reconstruction_loss(predicted_BMP: Tensor, target_BMP: Tensor) -> Tensor:
     """Mean squared error over the hidden cubes (equation 3)."""
-    return F.mse_loss(predicted_BMP.float(), target_BMP.float())
+    return F.mse_loss(_wide(predicted_BMP), _wide(target_BMP))
 
 
 def critic_loss(real_scores_BM: Tensor, fake_scores_BM: Tensor) -> Tensor:
     """What the critic minimises (equation 4): its score of reconstructions minus that of real cubes."""
-    return fake_scores_BM.float().mean() - real_scores_BM.float().mean()
+    return _wide(fake_scores_BM).mean() - _wide(real_scores_BM).mean()
 
 
 def adversarial_loss(fake_scores_BM: Tensor) -> Tensor:
     """What the generator minimises beside the reconstruction (equation 5): minus the critic's score."""
-    return -fake_scores_BM.float().mean()
+    return -_wide(fake_scores_BM).mean()
 
 
 def gradient_penalty(critic: nn.Module, real_BMP: Tensor, fake_BMP: Tensor, alpha_BM: Tensor) -> Tensor:
@@ -54,5 +54,10 @@ def gradient_penalty(critic: nn.Module, real_BMP: Tensor, fake_BMP: Tensor, alph
     """
     mixed_BMP = torch.lerp(fake_BMP, real_BMP, alpha_BM[..., None].to(real_BMP.dtype)).requires_grad_()
     slope_BMP = torch.autograd.grad(critic(mixed_BMP).sum(), mixed_BMP, create_graph=True)[0]
-    penalty: Tensor = (slope_BMP.float().norm(dim=-1) - 1).square().mean()
+    penalty: Tensor = (_wide(slope_BMP).norm(dim=-1) - 1).square().mean()
     return penalty
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least 32 bits: halves would lose what they sum."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

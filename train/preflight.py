@@ -41,13 +41,18 @@ def meet(store: Store, world: World, timeout: int) -> dict[int, str]:
     Raises:
         MarlinError: some did not come.
     """
-    store.set(f"host/{world.rank}", socket.gethostname())
     deadline = time.monotonic() + timeout
     hosts: dict[int, str] = {}
     while True:
-        for rank in range(world.size):
-            if rank not in hosts and store.check([f"host/{rank}"]):
-                hosts[rank] = store.get(f"host/{rank}").decode()
+        try:
+            store.set(f"host/{world.rank}", socket.gethostname())
+            for rank in range(world.size):
+                if rank not in hosts and store.check([f"host/{rank}"]):
+                    hosts[rank] = store.get(f"host/{rank}").decode()
+        except RuntimeError as error:
+            raise MarlinError(
+                f"rank {world.rank} on {socket.gethostname()} lost rank 0 while the ranks met: look at its log"
+            ) from error
         if len(hosts) == world.size:
             return hosts
         if time.monotonic() > deadline:

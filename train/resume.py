@@ -22,7 +22,10 @@ def describe(cfg: Config, dataset_identity: str, world: World) -> dict[str, Any]
     return {
         "dataset": dataset_identity,
         "model": cfg.model.size,
+        "clip": [cfg.data.frames, cfg.data.stride, cfg.preprocess.size, cfg.model.patch],
         "normalize": cfg.data.normalize,
+        "normalize_target": cfg.train.normalize_target,
+        "mask": cfg.data.mask.model_dump(mode="json"),
         "critic": cfg.critic.weight > 0,
         "world": world.size,
         "zero_stage": cfg.train.zero_stage,

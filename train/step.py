@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from train.cubes import patchify
 from train.data.batch import Batch
 from train.engine import DTYPES, update_parameters
-from train.hashing import key_hash
+from train.hashing import PENALTY, noise_tensor
 from train.masking import mask_clips, visible_count
 from train.model import Geometry, gather_cubes, split_indices
 from train.nonfinite import NotFinite, Undo, spread, take_step
@@ -29,6 +29,7 @@ class Masked:
     visible_BV: Tensor
     hidden_BM: Tensor
     target_BMP: Tensor
+    hash_B: Tensor
 
 
 class Masker:
@@ -46,13 +47,14 @@ class Masker:
         """Mask every clip of the batch, all at once."""
         clips_BCTHW = batch.clips_BCTHW.to(self._device, non_blocking=True)
         regions_BTHW = batch.regions_BTHW.to(self._device, non_blocking=True)
-        mask_BN = mask_clips(self._mask, regions_BTHW, batch.hash_B.to(self._device), self._geometry.side)
+        hash_B = batch.hash_B.to(self._device, non_blocking=True)
+        mask_BN = mask_clips(self._mask, regions_BTHW, hash_B, self._geometry.side)
         visible_BV, hidden_BM = split_indices(mask_BN, self._keep)
         cubes_BNP = patchify(clips_BCTHW, self._geometry.tubelet, self._geometry.patch)
         target_BMP = gather_cubes(cubes_BNP, hidden_BM)
         if self._normalize:
             target_BMP = normalize_cubes(target_BMP)
-        return Masked(cubes_BNP.to(self._dtype), visible_BV, hidden_BM, target_BMP)
+        return Masked(cubes_BNP.to(self._dtype), visible_BV, hidden_BM, target_BMP, hash_B)
 
 
 class Stepper:
@@ -65,11 +67,10 @@ class Stepper:
 
     def __init__(self, cfg: Config, generator: Any, critic: Any | None) -> None:
         self._cfg = cfg.critic
-        self._seed = cfg.train.seed
         self._generator = generator
         self._critic = critic
 
-    def __call__(self, batches: Sequence[Masked], step: int) -> dict[str, Tensor]:
+    def __call__(self, batches: Sequence[Masked]) -> dict[str, Tensor]:
         """Train on the micro batches of one update; returns 0-dimensional tensors, still on the device.
 
         Raises:
@@ -80,7 +81,7 @@ class Stepper:
             return self._update_generator(batches, shared)
         undo = Undo(self._critic)
         try:
-            metrics = self._update_critic(self._critic, batches, shared, step)
+            metrics = self._update_critic(self._critic, batches, shared)
             return metrics | self._update_generator(batches, shared)
         except NotFinite:
             undo()
@@ -90,26 +91,33 @@ class Stepper:
         predicted: Tensor = self._generator(batch.cubes_BNP, batch.visible_BV, batch.hidden_BM)
         return predicted
 
-    def _update_critic(
-        self, critic: Any, batches: Sequence[Masked], shared: Tensor | None, step: int
-    ) -> dict[str, Tensor]:
+    def _update_critic(self, critic: Any, batches: Sequence[Masked], shared: Tensor | None) -> dict[str, Tensor]:
         losses: list[Tensor] = []
+        penalties: list[Tensor] = []
+        # The generator stays as it is meanwhile: what several updates need is made once.
+        fakes = [self._fake(batch, shared) for batch in batches] if self._cfg.steps > 1 else None
         for repeat in range(self._cfg.steps):
             losses.clear()
+            penalties.clear()
             for index, batch in enumerate(batches):
-                fake_BMP = self._fake(batch, shared)
+                fake_BMP = fakes[index] if fakes else self._fake(batch, shared)
                 real_BMP = batch.target_BMP.to(fake_BMP.dtype)
                 loss = critic_loss(critic(real_BMP), critic(fake_BMP))
                 losses.append(loss.detach())
                 if self._cfg.lipschitz == "gradient-penalty":
-                    alpha_BM = self._alpha(real_BMP, step, repeat, index)
-                    loss = loss + self._cfg.penalty * gradient_penalty(critic.module, real_BMP, fake_BMP, alpha_BM)
+                    alpha_BM = penalty_points(batch.hash_B, real_BMP.shape[1], repeat)
+                    penalty = gradient_penalty(critic.module, real_BMP, fake_BMP, alpha_BM)
+                    penalties.append(penalty.detach())
+                    loss = loss + self._cfg.penalty * penalty
                 critic.backward(spread(loss))
                 norm = take_step(critic, "critic", {"train/critic_loss": torch.stack(losses).mean()})
             if self._cfg.lipschitz == "clip":
                 update_parameters(critic, self._clip)
         mean = torch.stack(losses).mean()
-        return _with_norm({"train/critic_loss": mean, "train/wasserstein": -mean}, "train/critic_grad_norm", norm)
+        metrics = {"train/critic_loss": mean, "train/wasserstein": -mean}
+        if penalties:
+            metrics["train/critic_penalty"] = torch.stack(penalties).mean()
+        return _with_norm(metrics, "train/critic_grad_norm", norm)
 
     def _fake(self, batch: Masked, shared: Tensor | None) -> Tensor:
         if shared is not None:
@@ -119,13 +127,6 @@ class Stepper:
 
     def _clip(self, weight: Tensor) -> Tensor:
         return weight.clamp(-self._cfg.clip, self._cfg.clip)
-
-    def _alpha(self, like_BMP: Tensor, step: int, repeat: int, index: int) -> Tensor:
-        """Interpolation weights that depend on nothing but the seed and the place in the training."""
-        rank = torch.distributed.get_rank()
-        name = f"{self._seed}/{step}/{repeat}/{index}/{rank}"
-        generator = torch.Generator().manual_seed(key_hash(name) >> 1)
-        return torch.rand(like_BMP.shape[:2], generator=generator).to(like_BMP.device)
 
     def _update_generator(self, batches: Sequence[Masked], shared: Tensor | None) -> dict[str, Tensor]:
         parts = []
@@ -156,3 +157,15 @@ class Stepper:
 
 def _with_norm(metrics: dict[str, Tensor], name: str, norm: Tensor | None) -> dict[str, Tensor]:
     return metrics if norm is None else metrics | {name: norm}
+
+
+def penalty_points(hash_B: Tensor, hidden: int, repeat: int) -> Tensor:
+    """Where between a real and a reconstructed cube each point of the gradient penalty lies: (B, M) in [0, 1).
+
+    Args:
+        hash_B: int64 hash of each clip, which with the other two decides all.
+        hidden: hidden cubes of a clip.
+        repeat: which of the critic's updates on these clips it is.
+    """
+    counter_M = torch.arange(repeat * hidden, (repeat + 1) * hidden, device=hash_B.device)
+    return (noise_tensor(hash_B, PENALTY, counter_M) & ((1 << 24) - 1)).float() / (1 << 24)

@@ -79,11 +79,14 @@ class Watchdog:
         mine = self._place()
         print(f"rank {self._world.rank} on {mine.host}: no step for {self._seconds} s", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(file=_STDERR, all_threads=True)
-        places = self._ask(mine)
-        self._report(verdict(places, self._world.size, self._seconds))
-        # Not before all have spoken: the launcher ends the others when the first one leaves.
-        self._gather("told", "")
-        os._exit(1)
+        try:
+            self._report(verdict(self._ask(mine), self._world.size, self._seconds))
+            # Not before all have spoken: the launcher ends the others when the first one leaves.
+            self._gather("told", "")
+        except Exception as error:  # storage is gone as well: there is nobody left to tell
+            print(f"rank {self._world.rank}: its end can't be told: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
 
     def _ask(self, mine: Place) -> dict[int, Place]:
         """Where all ranks are that answer."""
@@ -96,13 +99,16 @@ class Watchdog:
         words = {self._world.rank: word}
         if self._store is None:
             return words
-        self._store.set(f"hang/{topic}/{self._world.rank}", word)
         deadline = time.monotonic() + _ANSWER_SECONDS
-        while len(words) < self._world.size and time.monotonic() < deadline:
-            for rank in range(self._world.size):
-                if rank not in words and self._store.check([f"hang/{topic}/{rank}"]):
-                    words[rank] = self._store.get(f"hang/{topic}/{rank}").decode()
-            time.sleep(0.1)
+        try:
+            self._store.set(f"hang/{topic}/{self._world.rank}", word)
+            while len(words) < self._world.size and time.monotonic() < deadline:
+                for rank in range(self._world.size):
+                    if rank not in words and self._store.check([f"hang/{topic}/{rank}"]):
+                        words[rank] = self._store.get(f"hang/{topic}/{rank}").decode()
+                time.sleep(0.1)
+        except RuntimeError:
+            pass  # the machine of rank 0, which keeps the words, is gone: those that came must do
         return words
 
     def _place(self) -> Place:

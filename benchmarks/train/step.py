@@ -72,12 +72,10 @@ class OurStep:
         ]
         self._stepper = Stepper(cfg, *engines)
         self.generator, self.critic = (engine.module for engine in engines)
-        self._done = 0
 
     def __call__(self, batch: Batch) -> None:
         """One update of each network."""
-        self._stepper([self._masker(batch)], self._done)
-        self._done += 1
+        self._stepper([self._masker(batch)])
 
 
 def measure_time(cfg: Config, threads: int, rounds: int, answers: Any) -> None:

@@ -12,6 +12,7 @@ import gc
 import json
 import multiprocessing
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -117,8 +118,8 @@ def measure(cfg: Config, rank: int, port: str, answers: Any) -> None:
         return taking(*arguments)
 
     with patch.object(torch.optim.AdamW, "step", counting), patch("train.step.take_step", counting_before):
-        for number in range(2):
-            stepper([masker(next(batches))], number)
+        for batch in islice(batches, 2):
+            stepper([masker(batch)])
     answers.put(most)
 
 

@@ -10,6 +10,7 @@ from pipeline.checkpoints import fetch_checkpoint, list_checkpoints
 from pipeline.config.schema import Config
 from pipeline.errors import MarlinError
 from pipeline.layout import run_store
+from pipeline.storage.manifest import sha256_file
 from train.export import geometry_of, load_model
 from train.interop import to_official
 from train.launch import run_training
@@ -41,12 +42,15 @@ def test_it_goes_on_without_them_and_never_from_nothing(
     source = training("source", "train.steps=2")
     file = tmp_path / "start.pt"
     torch.save(trained(source, tmp_path / "source").state_dict(), file)
+    digest = sha256_file(file)
     whole, cut = (training(name, f"model.init='{file}'") for name in ("whole", "cut"))
     run_training(whole)
     interrupted(cut, monkeypatch, 3)
     file.unlink()
     run_training(cut)
     assert weights(cut, tmp_path / "a") == weights(whole, tmp_path / "b")
+    kept = [checkpoint.info["init"] for cfg in (whole, cut) for checkpoint in list_checkpoints(run_store(cfg))]
+    assert kept == [{"url": str(file), "sha256": digest}] * len(kept)
 
     for checkpoint in list_checkpoints(run_store(cut)):
         run_store(cut).write(f"{checkpoint.prefix}/model.safetensors", b"damaged")

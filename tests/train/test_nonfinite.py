@@ -66,18 +66,18 @@ def test_a_bad_batch_leaves_no_trace(
 ) -> None:
     stepper, *engines = start(make_config, cell, accumulation)
     for step in (0, 1):
-        stepper(parts_of(step, accumulation, cell[1]), step)
+        stepper(parts_of(step, accumulation, cell[1]))
     before = state(*engines)
     with pytest.raises(NotFinite) as caught:
-        stepper(parts_of(7, accumulation, cell[1], bad), 2)
+        stepper(parts_of(7, accumulation, cell[1], bad))
     assert caught.value.network == "critic"  # the critic sees the target first
     assert not caught.value.losses["train/critic_loss"].isfinite()
     assert_equal(state(*engines), before)
-    stepper(parts_of(2, accumulation, cell[1]), 3)
+    stepper(parts_of(2, accumulation, cell[1]))
 
     other, *undisturbed = start(make_config, cell, accumulation)
     for step in (0, 1, 2):
-        other(parts_of(step, accumulation, cell[1]), step)
+        other(parts_of(step, accumulation, cell[1]))
     assert_equal(state(*engines), state(*undisturbed))
 
 
@@ -88,16 +88,16 @@ def test_the_critic_is_put_back_when_the_generator_fails(
     """A gradient that overflows on its way back through the generator, after the critic's update."""
     stepper, *engines = start(make_config, cell, 1, steps=2, lipschitz="clip")
     for step in range(done):
-        stepper(parts_of(step, 1, cell[1]), step)
+        stepper(parts_of(step, 1, cell[1]))
     before = state(*engines)
     hook = engines[0].module.embed.bias.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(NotFinite) as caught:
-        stepper(parts_of(2, 1, cell[1]), 2)
+        stepper(parts_of(2, 1, cell[1]))
     hook.remove()
     assert caught.value.network == "generator"
     assert all(value.isfinite() for value in caught.value.losses.values())
     assert_equal(state(*engines), before)
-    stepper(parts_of(3, 1, cell[1]), 3)
+    stepper(parts_of(3, 1, cell[1]))
     assert all(value.isfinite().all() for value in state(*engines))
 
 
@@ -111,7 +111,7 @@ def test_a_later_round_of_the_critic_takes_the_earlier_ones_back(make_config: Ma
 
     hook = next(iter(engines[1].module.parameters())).register_hook(second)
     with pytest.raises(NotFinite, match="critic"):
-        stepper(parts_of(0, 1, "fp32"), 0)
+        stepper(parts_of(0, 1, "fp32"))
     hook.remove()
     assert_equal(state(*engines), before)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from updates import RATE, batches_of, build, configure, networks
 from pipeline.config.schema import CriticConfig
 from train.engine import full_parameters, set_learning_rate
 from train.objective import adversarial_loss, critic_loss, gradient_penalty, reconstruction_loss
-from train.step import Masked
+from train.step import Masked, Stepper, penalty_points
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 4
@@ -21,7 +22,7 @@ STEPS = 4
 
 @pytest.fixture
 def double() -> Iterator[None]:
-    """Networks and clips in 64 bits.
+    """Networks, clips and losses in 64 bits; ZeRO's copy of the weights, and so the update, stays in 32.
 
     A unit of the critic that is active everywhere has a bias whose gradient cancels to rounding noise, and AdamW makes
     whole steps of noise: in 32 bits two correct orders of summation would part there.
@@ -42,10 +43,14 @@ def algorithm_2(
     for parts in steps:
         whole = Masked(*(torch.cat([getattr(part, name) for part in parts]) for name in Masked.__dataclass_fields__))
         inputs = whole.cubes_BNP, whole.visible_BV, whole.hidden_BM
-        for _ in range(cfg.steps if cfg.weight else 0):
+        for repeat in range(cfg.steps if cfg.weight else 0):
             fake = generator(*inputs).detach()
             rules[1].zero_grad()
-            critic_loss(critic(whole.target_BMP), critic(fake)).backward()
+            loss = critic_loss(critic(whole.target_BMP), critic(fake))
+            if cfg.lipschitz == "gradient-penalty":
+                alpha = penalty_points(whole.hash_B, fake.shape[1], repeat)
+                loss = loss + cfg.penalty * gradient_penalty(critic, whole.target_BMP, fake, alpha)
+            loss.backward()
             rules[1].step()
             if cfg.lipschitz == "clip":
                 for weight in critic.parameters():
@@ -59,13 +64,60 @@ def algorithm_2(
     return history
 
 
-# Losses are computed in 32 bits even then, and AdamW magnifies what that leaves in gradients near zero. One update
+# ZeRO updates in 32 bits even then, and AdamW magnifies what that leaves in gradients near zero. One update
 # moves a weight by RATE, twenty times the tolerance; clipped gradients, say, would show with six times the tolerance.
 def assert_same(got: dict[str, Tensor], expected: nn.Module) -> None:
     for name, parameter in expected.named_parameters():
         torch.testing.assert_close(
             got[name], parameter.detach().float(), atol=5e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+class PlainEngine:
+    """An engine without DeepSpeed, which keeps 64 bits all the way: what `Stepper` asks of one."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, module: nn.Module, accumulation: int) -> None:
+        self.module, self._accumulation, self._done = module, accumulation, 0
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        return self.module(*inputs)
+
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(loss / self._accumulation)
+
+    def is_gradient_accumulation_boundary(self) -> bool:
+        return (self._done + 1) % self._accumulation == 0
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        if self.is_gradient_accumulation_boundary():
+            self.optimizer.step()
+            self.zero_grad()
+        self._done += 1
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+@pytest.mark.parametrize("critic", [{"steps": 1}, {"steps": 3}, {"steps": 2, "lipschitz": "gradient-penalty"}])
+@pytest.mark.usefixtures("double")
+def test_one_pass_equals_two_to_the_last_digits(
+    make_config: MakeConfig, critic: dict[str, Any], accumulation: int
+) -> None:
+    cfg = configure(make_config, {"weight": 0.5, **critic}, accumulation)
+    ours, plain = ([network.double() for network in networks()] for _ in range(2))
+    steps = [batches_of(step, accumulation) for step in range(STEPS)]
+    algorithm_2(plain[0], plain[1], cfg.critic, steps)
+    stepper = Stepper(cfg, *(PlainEngine(network, accumulation) for network in ours))
+    for parts in steps:
+        stepper(parts)
+    for network, expected in zip(ours, plain, strict=True):
+        for (name, value), other in zip(network.named_parameters(), expected.parameters(), strict=True):
+            assert value.dtype == torch.float64
+            torch.testing.assert_close(value, other, atol=1e-9, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize(("stage", "accumulation"), [(1, 1), (1, 2), (1, 4), (2, 2), (3, 1), (3, 2)])
@@ -76,7 +128,7 @@ def test_equals_the_plain_two_pass_algorithm(make_config: MakeConfig, stage: int
     plain = networks()
     steps = [batches_of(step, accumulation) for step in range(STEPS)]
     expected = algorithm_2(*plain, cfg.critic, steps)
-    losses = [stepper(parts, step)["train/mse"].item() for step, parts in enumerate(steps)]
+    losses = [stepper(parts)["train/mse"].item() for step, parts in enumerate(steps)]
     assert losses == pytest.approx(expected, rel=1e-5)
     assert_same(full_parameters(generator), plain[0])
     assert_same(full_parameters(critic), plain[1])
@@ -88,8 +140,8 @@ def test_equals_the_plain_algorithm_without_sharding(make_config: MakeConfig) ->
     stepper, generator, critic = build(cfg, 1, 0)
     plain, steps = networks(), [batches_of(step, 1) for step in range(STEPS)]
     algorithm_2(*plain, cfg.critic, steps)
-    for step, parts in enumerate(steps):
-        stepper(parts, step)
+    for parts in steps:
+        stepper(parts)
     assert_same(full_parameters(generator), plain[0])
     assert_same(full_parameters(critic), plain[1])
 
@@ -101,9 +153,10 @@ def test_equals_the_plain_algorithm_without_sharding(make_config: MakeConfig) ->
     [
         {"weight": 0.5, "steps": 3},
         {"weight": 0.5, "lipschitz": "clip", "clip": 0.02, "steps": 2},
+        {"weight": 0.5, "lipschitz": "gradient-penalty", "penalty": 10.0, "steps": 2},
         {"weight": 0.0},
     ],
-    ids=["three critic steps", "clipped", "no critic"],
+    ids=["three critic steps", "clipped", "penalised", "no critic"],
 )
 def test_variants_equal_the_plain_algorithm(make_config: MakeConfig, critic: dict[str, Any], accumulation: int) -> None:
     cfg = configure(make_config, critic, accumulation)
@@ -111,8 +164,8 @@ def test_variants_equal_the_plain_algorithm(make_config: MakeConfig, critic: dic
     plain = networks()
     steps = [batches_of(step, accumulation) for step in range(STEPS)]
     algorithm_2(*plain, cfg.critic, steps)
-    for step, parts in enumerate(steps):
-        stepper(parts, step)
+    for parts in steps:
+        stepper(parts)
     assert_same(full_parameters(generator), plain[0])
     assert_same(full_parameters(engine), plain[1])
 
@@ -125,8 +178,8 @@ def test_clipping_bounds_the_weights_after_every_update(make_config: MakeConfig,
     for step in range(STEPS):
         parts = batches_of(step, 1)
         if precision == "bf16":
-            parts = [Masked(p.cubes_BNP.bfloat16(), p.visible_BV, p.hidden_BM, p.target_BMP) for p in parts]
-        stepper(parts, step)
+            parts = [replace(p, cubes_BNP=p.cubes_BNP.bfloat16()) for p in parts]
+        stepper(parts)
         for weights in (full_parameters(critic), dict(critic.module.named_parameters())):
             assert max(value.detach().abs().max().item() for value in weights.values()) <= 0.01 * (1 + 2**-8)
 
@@ -142,8 +195,8 @@ def test_gradient_penalty_pulls_the_critic_towards_slope_one(make_config: MakeCo
         return float(gradient_penalty(critic.module, real, fake, torch.full(real.shape[:2], 0.5)).detach())
 
     before = penalty()
-    for step in range(40):
-        stepper(parts, step)
+    for _ in range(40):
+        stepper(parts)
     assert penalty() < before / 2
 
 
@@ -154,7 +207,7 @@ def test_generator_update_leaves_the_critic_alone(make_config: MakeConfig, stage
     set_learning_rate(critic, 0.0)  # whatever moves it now is not its own update
     before = deepcopy(full_parameters(critic))
     for step in range(2):
-        stepper(batches_of(step, 1), step)
+        stepper(batches_of(step, 1))
         assert all(parameter.grad is None or not parameter.grad.any() for parameter in critic.module.parameters())
         assert all(parameter.requires_grad for parameter in critic.module.parameters())
     for name, value in full_parameters(critic).items():
@@ -172,7 +225,7 @@ def test_metrics_are_the_means_of_the_update(make_config: MakeConfig) -> None:
             for fake, p in zip(fakes, parts, strict=True)
         ]
         mse = torch.stack([(fake - p.target_BMP).square().mean() for fake, p in zip(fakes, parts, strict=True)]).mean()
-    got = stepper(parts, 0)
+    got = stepper(parts)
     assert got["train/critic_loss"].item() == pytest.approx(torch.stack(scores).mean().item(), rel=1e-5)
     assert got["train/wasserstein"].item() == -got["train/critic_loss"].item()
     assert got["train/mse"].item() == pytest.approx(mse.item(), rel=1e-5)
@@ -183,7 +236,7 @@ def test_metrics_are_the_means_of_the_update(make_config: MakeConfig) -> None:
 
 def test_without_a_critic_there_are_no_critic_metrics(make_config: MakeConfig) -> None:
     cfg = configure(make_config, {"weight": 0.0}, 1)
-    got = build(cfg, 1, 1)[0](batches_of(0, 1), 0)
+    got = build(cfg, 1, 1)[0](batches_of(0, 1))
     assert set(got) == {"train/loss", "train/mse", "train/grad_norm"}
     assert got["train/loss"].item() == got["train/mse"].item()
 
@@ -193,7 +246,7 @@ def test_without_a_critic_there_are_no_critic_metrics(make_config: MakeConfig) -
 def test_norms_are_those_of_the_whole_gradient(make_config: MakeConfig, stage: int, accumulation: int) -> None:
     cfg = configure(make_config, {"weight": 0.5}, accumulation)
     parts = batches_of(0, accumulation)
-    got = build(cfg, accumulation, stage)[0](parts, 0)
+    got = build(cfg, accumulation, stage)[0](parts)
     generator, critic = networks()
     for part in parts:
         fake = generator(part.cubes_BNP, part.visible_BV, part.hidden_BM).detach()

@@ -50,7 +50,7 @@ def test_a_picture_has_the_original_what_was_seen_and_the_guess(normalized: bool
     truth = cubes[:, 1:]
 
     def draw(guess: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-        masked = Masked(cubes, visible, hidden, truth)
+        masked = Masked(cubes, visible, hidden, truth, torch.zeros(3, dtype=torch.int64))
         return reconstruction_picture(masked, guess, GEOMETRY, normalized=normalized, clips=2)
 
     picture = draw(normalize_cubes(truth) if normalized else truth)
