@@ -43,7 +43,7 @@ test: setup  ## All tests that need nothing outside the clone (about 17 minutes 
 test-fast: setup  ## Unit tests only (about two minutes).
 	$(BIN)/pytest -q -m "not slow and not heavy and not browser and not cluster and not image"
 
-test-heavy: setup  ## Twenty kills of preprocessing, continued each time (about a quarter of an hour).
+test-heavy: setup  ## Twenty kills of preprocessing, ViT-L against the published one, a compiled run (20 minutes).
 	$(BIN)/pytest -q -m heavy
 
 test-browser: setup  ## The report in headless Chromium (needs chromium on PATH).

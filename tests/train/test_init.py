@@ -59,7 +59,7 @@ def test_it_goes_on_without_them_and_never_from_nothing(
         run_training(longer)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_compiled_run_trains_the_same(training: MakeTraining, tmp_path: Path) -> None:
     plain = trained(training("plain", "train.steps=3"), tmp_path / "plain").state_dict()
     compiled = trained(training("compiled", "train.steps=3", "model.compile=true"), tmp_path / "compiled").state_dict()

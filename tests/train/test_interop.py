@@ -80,7 +80,8 @@ def build_official(
         ("tiny", Geometry(size=64)),
         pytest.param("small", Geometry(), marks=pytest.mark.slow),
         pytest.param("base", Geometry(), marks=pytest.mark.slow),
-        pytest.param("large", Geometry(), marks=pytest.mark.slow),
+        pytest.param("large", Geometry(size=64), marks=pytest.mark.slow),
+        pytest.param("large", Geometry(), marks=pytest.mark.heavy),
     ],
 )
 def test_equals_the_published_network_for_the_same_weights(
