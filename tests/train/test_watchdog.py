@@ -42,14 +42,14 @@ def test_a_rank_that_sleeps_is_named_and_all_stacks_are_shown(tmp_path: Path, dr
         tmp_path / "storage",
         f"data.dataset='{drawn.store.url}'",
         f"launch.scratch='{tmp_path / 'scratch'}'",
-        *("launch.threads=1", "train.steps=50", "train.val_clips=0", "train.hang_timeout=4"),
+        *("launch.threads=1", "train.steps=50", "train.val_clips=0", "train.hang_timeout=15"),
         *("train.global_batch=4", "train.micro_batch=2", "data.streams=4"),
     )
     path = write_config(cfg, tmp_path / "sleep.yaml")
     ended = finish(start_ranks(["-c", SLEEPER, "train", "-c", path], places(2)))
     assert [code for code, _ in ended] == [1, 1], ended
     for rank, (_, err) in enumerate(ended):
-        assert f"rank {rank} on {socket.gethostname()}: no step for 4 s" in err
+        assert f"rank {rank} on {socket.gethostname()}: no step for 15 s" in err
         assert "most recent call first" in err
         assert "in _update" in err
     assert "in sleep_at_the_third" in ended[1][1]
@@ -57,7 +57,7 @@ def test_a_rank_that_sleeps_is_named_and_all_stacks_are_shown(tmp_path: Path, dr
     assert status is not None
     assert (status.state, status.step, status.usage) == ("failed", 2, False)
     assert status.reason.startswith(
-        f"no step was finished for 4 s (train.hang_timeout): the others wait for rank 1 ({socket.gethostname()}) "
+        f"no step was finished for 15 s (train.hang_timeout): the others wait for rank 1 ({socket.gethostname()}) "
         "in step 3 at loop.py:"
     )
 
