@@ -9,7 +9,8 @@ import torch
 from torch import distributed
 
 from pipeline.errors import MarlinError
-from train.preflight import exchange, first_line, meet, open_store
+from pipeline.text import first_line
+from train.preflight import exchange, meet, open_store
 from train.world import World, choose_accelerator
 
 _AFTER_WATCHDOG = 60

@@ -11,6 +11,7 @@ from torch import distributed
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from pipeline.errors import MarlinError
+from pipeline.text import first_line
 from train.world import World
 
 
@@ -112,8 +113,3 @@ def ranks_text(ranks: Sequence[int]) -> str:
     """`rank 3`, `ranks 1, 2`; the first of many."""
     shown = ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
     return f"rank{'s' * (len(ranks) > 1)} {shown}"
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its stack."""
-    return next(iter(str(error).splitlines()), "no message")

@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.storage import NotFound, Store
 from pipeline.storage.manifest import to_json
+from pipeline.text import first_line
 
 State = Literal["running", "done", "resumable", "failed"]
 _KEY = "status.json"
@@ -41,10 +42,6 @@ def write_failure(run: Store, error: Exception, step: int) -> None:
     before = read_status(run)
     if before is not None and before.state == "failed":
         return
-    reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {_first_line(error)}"
+    reason = str(error) if isinstance(error, MarlinError) else f"{type(error).__name__}: {first_line(error)}"
     state: State = "resumable" if isinstance(error, StoppedEarly) else "failed"
     write_status(run, Status(state, step, reason, usage=isinstance(error, UsageError)))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")

@@ -5,50 +5,17 @@ attention writes its whole matrix; and the generator runs twice a step, forward 
 critic, whose gradient in the generator is thrown away.
 """
 
-import sys
-import types
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config.schema import Config
+from tests.published import published_network
 from train.cubes import patchify
 from train.export import geometry_of
 from train.model import build_critic
 from train.sizes import SIZES
-
-
-def published_network(cfg: Config) -> nn.Module:
-    """The package's masked autoencoder of a configuration, with fresh weights."""
-    # It imports these for reading videos, which is not needed here.
-    for name in ("torchvision", "torchvision.io", "ffmpeg"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["torchvision.io"].__dict__.setdefault("read_video", None)
-    from marlin_pytorch.model.marlin import Marlin
-
-    geometry, size = geometry_of(cfg), SIZES[cfg.model.size]
-    network: nn.Module = Marlin(
-        img_size=geometry.size,
-        patch_size=geometry.patch,
-        n_frames=geometry.frames,
-        encoder_embed_dim=size.encoder.width,
-        encoder_depth=size.encoder.depth,
-        encoder_num_heads=size.encoder.heads,
-        decoder_embed_dim=size.decoder.width,
-        decoder_depth=size.decoder.depth,
-        decoder_num_heads=size.decoder.heads,
-        mlp_ratio=4.0,
-        qkv_bias=True,
-        qk_scale=None,
-        drop_rate=0.0,
-        attn_drop_rate=0.0,
-        norm_layer="LayerNorm",
-        init_values=0.0,
-        tubelet_size=geometry.tubelet,
-        as_feature_extractor=False,
-    )
-    return network
 
 
 class OfficialStep:
@@ -57,7 +24,8 @@ class OfficialStep:
     def __init__(self, cfg: Config, device: torch.device, precision: str) -> None:
         self._cfg, self._geometry = cfg, geometry_of(cfg)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-        self.generator = published_network(cfg).to(device)
+        size = SIZES[cfg.model.size]
+        self.generator = published_network(size.encoder, size.decoder, self._geometry).to(device)
         self.critic = build_critic(cfg.model.size, self._geometry).to(device)
         rule: dict[str, Any] = {"lr": 1e-4, "betas": cfg.train.betas, "weight_decay": cfg.train.weight_decay}
         self._rules = [torch.optim.AdamW(net.parameters(), **rule) for net in (self.generator, self.critic)]

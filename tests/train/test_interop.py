@@ -1,13 +1,11 @@
 """Weights of others: the published network computes the same with ours, and each layout finds its way."""
 
-import sys
-import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from published import published_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,44 +28,8 @@ def small_model(seed: int = 0) -> MaskedAutoencoder:
     return model.eval()
 
 
-@pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[nn.Module]]:
-    """The published network; what its package imports for reading videos is not needed here."""
-    names = ("torchvision", "torchvision.io", "ffmpeg")
-    fakes = {name: types.ModuleType(name) for name in names}
-    fakes["torchvision.io"].read_video = None  # type: ignore[attr-defined]
-    for name, module in fakes.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    from marlin_pytorch.model.marlin import Marlin
-
-    yield Marlin
-    for name in [name for name in sys.modules if name.startswith("marlin_pytorch")]:
-        del sys.modules[name]
-
-
-def build_official(
-    kind: type[nn.Module], encoder: ViTSize, decoder: ViTSize, geometry: Geometry, encoder_only: bool = False
-) -> nn.Module:
-    model = kind(
-        img_size=geometry.size,
-        patch_size=geometry.patch,
-        n_frames=geometry.frames,
-        encoder_embed_dim=encoder.width,
-        encoder_depth=encoder.depth,
-        encoder_num_heads=encoder.heads,
-        decoder_embed_dim=decoder.width,
-        decoder_depth=decoder.depth,
-        decoder_num_heads=decoder.heads,
-        mlp_ratio=4.0,
-        qkv_bias=True,
-        qk_scale=None,
-        drop_rate=0.0,
-        attn_drop_rate=0.0,
-        norm_layer="LayerNorm",
-        init_values=0.0,
-        tubelet_size=geometry.tubelet,
-        as_feature_extractor=encoder_only,
-    )
+def build_official(encoder: ViTSize, decoder: ViTSize, geometry: Geometry, *, encoder_only: bool = False) -> nn.Module:
+    model = published_network(encoder, decoder, geometry, encoder_only=encoder_only)
     for name, parameter in model.named_parameters():  # biases and norms too, which start as constants
         if "pos_embedding" not in name:
             nn.init.normal_(parameter, mean=0.0 if parameter.dim() > 1 else 0.5, std=0.05)
@@ -84,12 +46,10 @@ def build_official(
         pytest.param("large", Geometry(), marks=pytest.mark.heavy),
     ],
 )
-def test_equals_the_published_network_for_the_same_weights(
-    official: type[nn.Module], size: str, geometry: Geometry
-) -> None:
+def test_equals_the_published_network_for_the_same_weights(size: str, geometry: Geometry) -> None:
     torch.manual_seed(1)
     sizes = SIZES[size]
-    theirs = build_official(official, sizes.encoder, sizes.decoder, geometry)
+    theirs = build_official(sizes.encoder, sizes.decoder, geometry)
     ours = build_model(size, geometry).eval()
     ours.load_state_dict(from_official(theirs.state_dict()))
     clips = torch.rand(1, 3, geometry.frames, geometry.size, geometry.size)
@@ -107,9 +67,9 @@ def test_equals_the_published_network_for_the_same_weights(
 
 
 @pytest.mark.parametrize("encoder_only", [False, True])
-def test_the_published_network_takes_ours_and_gives_it_back(official: type[nn.Module], encoder_only: bool) -> None:
+def test_the_published_network_takes_ours_and_gives_it_back(encoder_only: bool) -> None:
     state = {k: v for k, v in small_model().state_dict().items() if is_encoder(k) or not encoder_only}
-    theirs = build_official(official, ViTSize(32, 2, 2), ViTSize(16, 1, 2), SMALL, encoder_only)
+    theirs = build_official(ViTSize(32, 2, 2), ViTSize(16, 1, 2), SMALL, encoder_only=encoder_only)
     before = {name: value.clone() for name, value in theirs.state_dict().items() if "pos_embedding" in name}
     theirs.load_state_dict(to_official(state, SMALL))
     for name, table in before.items():
