@@ -37,7 +37,7 @@ endif
 demo: setup  ## The whole pipeline on sample videos: demo-output/report.html.
 	$(BIN)/marlin demo
 
-test: setup  ## All tests that need nothing outside the clone (about 17 minutes on 2 cores).
+test: setup  ## All tests that need nothing outside the clone (more than half an hour on 2 cores).
 	$(BIN)/pytest -q -m "not heavy and not browser and not cluster and not image"
 
 test-fast: setup  ## Unit tests only (about two minutes).
