@@ -1,6 +1,7 @@
 """Threads in the background that never hold up the end of the process."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
@@ -9,6 +10,7 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 _CLOSING_S = 2.0
@@ -82,3 +84,16 @@ class Workers:
             self._open.discard(future)
         with suppress(InvalidStateError):  # closed meanwhile
             outcome()
+
+
+def work_ahead(
+    pool: Workers, work: Callable[[Item], T], groups: Iterable[Sequence[Item]], depth: int
+) -> Iterator[list[T]]:
+    """Groups of results in order, while the pool works on the items of up to `depth` groups more."""
+    waiting: deque[list[Future[T]]] = deque()
+    for group in groups:
+        waiting.append([pool.submit(partial(work, item)) for item in group])
+        if len(waiting) > depth:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]

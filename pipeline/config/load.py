@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import Config
 from pipeline.errors import UsageError
+from pipeline.text import nearest
 
 _PRESET_KEY = "preset"
+_MOST_LISTED = 10
 # Keys of a section that exclude each other: one choice, made by the layer on top.
 _CHOICES = {"train": ("steps", "epochs"), "data": ("dataset", "mix")}
 
@@ -34,10 +37,16 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UsageError: the source is missing or no YAML mapping, a key is unknown, or a value has the wrong type or range.
     """
-    given: dict[str, Any] = {}
-    for override in overrides:
-        given = _merge(given, _parse_override(override))
-    return validate(_layer(_read(source), given), source)
+    return validate(_layer(_read(source), _parse_overrides(overrides)), source)
+
+
+def override(cfg: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with other values, given as to `load_config`.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    return validate(_layer(cfg.model_dump(mode="json"), _parse_overrides(overrides)), "overrides")
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Config:
@@ -115,6 +124,13 @@ def _layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for each in overrides:
+        given = _merge(given, _parse_override(each))
+    return given
+
+
 def _parse_override(override: str) -> dict[str, Any]:
     path, equals, text = override.partition("=")
     keys = path.split(".")
@@ -143,7 +159,11 @@ def _explain(item: Mapping[str, Any]) -> str:
         return message
     if item["type"] == "value_error":  # our own words say what they may of the value, which can be a secret
         return f"{key}: {message}"
-    return f"{key}: {message}, not {json.dumps(item['input'], default=str)[:60]}"
+    given = json.dumps(item["input"], default=str)[:60]
+    known = re.findall("'([^']*)'", item["ctx"]["expected"]) if item["type"] == "literal_error" else []
+    if len(known) > _MOST_LISTED:
+        return f"{key}: {given} is none of its {len(known)} values{nearest(str(item['input']), known)}"
+    return f"{key}: {message}, not {given}"
 
 
 def _nearest_key(location: Sequence[str]) -> str:

@@ -3,32 +3,15 @@
 ``docs/configuration.md`` is generated from the field descriptions here.
 """
 
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.evaluation import EvalConfig
+from pipeline.config.launch import LaunchConfig
+from pipeline.config.section import Momentum, Name, NonNegativeInt, Number, PositiveInt, Section, Share
 from pipeline.config.support import Cell, Offload, Precision, Stage, refusal
-
-
-def _no_switch(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("should be a number, not true or false")
-    return value
-
-
-Number = BeforeValidator(_no_switch)
-Share = Annotated[float, Number, Field(ge=0.0, le=1.0)]
-Momentum = Annotated[float, Number, Field(ge=0.0, lt=1.0)]
-PositiveInt = Annotated[int, Number, Field(gt=0)]
-NonNegativeInt = Annotated[int, Number, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, no infinities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RunConfig(Section):
@@ -62,6 +45,13 @@ class CorpusConfig(Section):
     frame_rate: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Frames per second of folders of images; null: 24 for ytf, 25 elsewhere."
     )
+    max_missing: Share = Field(
+        0.5,
+        description="Share of a label file's rows, or of the split lists' entries, without a video that is tolerated.",
+    )
+    max_unlabelled: Share = Field(
+        0.5, description="Share of the videos without a row in the label file, or without one of its labels, likewise."
+    )
 
 
 class ModelFilesConfig(Section):
@@ -82,9 +72,12 @@ class PreprocessConfig(Section):
     margin: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
         0.0, description="Context added on each side of the larger box side, as a share of it (0 = the paper's crop)."
     )
-    detector: Literal["scrfd"] = Field("scrfd", description="Face detection backend.")
-    parser: Literal["landmarks", "farl", "bisenet"] = Field(
-        "landmarks", description="Face parsing backend (docs/parsers.md)."
+    detector: Literal["scrfd", "none"] = Field(
+        "scrfd", description="Face detection backend; 'none': the videos show nothing but one face."
+    )
+    parser: Literal["landmarks", "farl", "bisenet", "given"] = Field(
+        "landmarks",
+        description="Face parsing backend (docs/parsers.md); 'given': label maps are each video's second video stream.",
     )
     parse_batch: PositiveInt = Field(16, description="Pictures of one call of the parser; the same for all units.")
     models: ModelFilesConfig = Field(default_factory=ModelFilesConfig)
@@ -101,7 +94,9 @@ class PreprocessConfig(Section):
         None, description="Drop faces turned up or down more than this, in degrees; null keeps all."
     )
     min_track: Annotated[float, Field(ge=0)] = Field(0.0, description="Shortest track in seconds.")
-    near_duplicates: bool = Field(True, description="Drop samples that show the same recording as an earlier one.")
+    near_duplicates: bool = Field(
+        True, description="Drop samples of a recording seen before; not set, false for ffpp, whose forgeries are such."
+    )
     clip_frames: PositiveInt = Field(64, description="Frames of one sample.")
     min_frames: PositiveInt = Field(32, description="Shorter runs of frames are dropped and counted.")
     holdout: Share = Field(0.0, description="Last share of every track that becomes split 'val' instead of 'train'.")
@@ -125,7 +120,7 @@ class PreprocessConfig(Section):
     network_gpus: Annotated[float, Number, Field(ge=0)] = Field(
         0.0, description="GPU share of a network actor; 0 runs it on the CPU."
     )
-    ray_address: str = Field("local", description="'local' starts a cluster here; 'auto' or ray://… joins one.")
+    ray_address: str = Field("local", description="'local' starts a cluster; 'auto', ray://… join one; 'none': no Ray.")
     object_store_mb: PositiveInt = Field(256, description="Shared memory of a local Ray cluster, in MiB.")
 
     @model_validator(mode="after")
@@ -136,7 +131,40 @@ class PreprocessConfig(Section):
             raise ValueError("preprocess.min_frames is larger than preprocess.clip_frames")
         if self.network_gpus and not self.network_actors:
             raise ValueError("preprocess.network_gpus needs preprocess.network_actors=1 or more")
+        if self.network_actors and self.ray_address == "none":
+            raise ValueError("preprocess.network_actors are Ray's: set them to 0 with preprocess.ray_address=none")
+        if self.parser == "given" and self.uses_networks:
+            raise ValueError(
+                "preprocess.parser=given takes label maps of whole pictures: set preprocess.detector=none as well"
+            )
+        if not self.uses_networks:
+            self._check_without_networks()
         return self
+
+    def _check_without_networks(self) -> None:
+        if self.parser != "given":
+            raise ValueError(
+                f"preprocess.parser={self.parser} needs the face mesh, which preprocess.detector=none does not fit: "
+                "set preprocess.parser=given, or preprocess.detector=scrfd"
+            )
+        for key in ("max_yaw", "max_pitch"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"preprocess.{key} needs the face mesh, which preprocess.detector=none does not fit: remove it"
+                )
+        if self.margin:
+            raise ValueError(
+                "preprocess.margin needs a picture around the face: with preprocess.detector=none set it to 0"
+            )
+        if self.network_actors:
+            raise ValueError(
+                "preprocess.network_actors: there are no networks with preprocess.detector=none: set it to 0"
+            )
+
+    @property
+    def uses_networks(self) -> bool:
+        """Whether faces are found and parsed by networks, not given with the videos."""
+        return self.detector != "none"
 
 
 class MaskConfig(Section):
@@ -169,11 +197,12 @@ class DataConfig(Section):
     normalize: Literal["none", "imagenet"] = Field(
         "none", description="Scaling of pixels inside the model, before its first layer; the target stays in [0, 1]."
     )
-    decoder: Literal["dali", "opencv"] = Field(
-        "dali", description="JPEG decoder; 'opencv' is for machines without DALI, with the same pixels."
-    )
+    decoder: Literal["dali", "opencv"] = Field("dali", description="JPEG decoder; 'opencv': no DALI, same pixels.")
     decode_device: Literal["cpu", "mixed"] = Field(
         "cpu", description="Where DALI decodes JPEG; 'mixed' is the GPU that trains (docs/loading.md)."
+    )
+    keep_gb: Annotated[float, Number, Field(ge=0)] = Field(
+        0.0, description="GB of decoded frames that a rank keeps in memory; for small datasets, data.decoder=opencv."
     )
     threads: PositiveInt = Field(2, description="Reading and decoding threads of a rank.")
     prefetch: PositiveInt = Field(2, description="Batches decoded ahead.")
@@ -192,6 +221,8 @@ class DataConfig(Section):
     def _consistent(self) -> "DataConfig":
         if self.decoder == "opencv" and self.decode_device == "mixed":
             raise ValueError("data.decoder=opencv decodes on the CPU: set data.decode_device=cpu")
+        if self.keep_gb and self.decoder != "opencv":
+            raise ValueError("data.keep_gb keeps what OpenCV decodes: set data.decoder=opencv, or data.keep_gb=0")
         if self.mix and self.dataset:
             raise ValueError("set one of data.dataset and data.mix")
         urls = [part.dataset.rstrip("/") for part in self.mix]
@@ -202,7 +233,9 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    size: Literal["tiny", "small", "base", "large"] = Field("base", description="Width and depth of the encoder.")
+    size: Literal["micro", "tiny", "mini", "small", "base", "large"] = Field(
+        "base", description="Width and depth of encoder and decoder; small, base and large are the paper's."
+    )
     patch: PositiveInt = Field(16, description="Side of a cube in pixels (a cube is two frames deep).")
     init: str = Field(
         "", description="Weights that a fresh run starts from: URL of a file (docs/weights.md) or run; empty: random."
@@ -241,7 +274,17 @@ class TrainConfig(Section):
     normalize_target: bool = Field(False, description="Per-cube normalised pixels as the reconstruction target.")
     seed: NonNegativeInt = Field(0, description="Seed of weights, order, clips and masks.")
     checkpoint_every: PositiveInt = Field(1000, description="Steps between two published checkpoints.")
-    keep_last: PositiveInt = Field(3, description="Published checkpoints kept.")
+    keep_last: PositiveInt = Field(3, description="Newest published checkpoints that stay.")
+    keep_every: NonNegativeInt = Field(
+        0, description="Checkpoints of steps that this divides stay for ever; a multiple of checkpoint_every; 0: none."
+    )
+    keep_best: Annotated[str, Field(pattern=r"^([a-z-]+/\w+)?$")] = Field(
+        "", description="The best checkpoint by this metric of an evaluation stays, such as `reconstruction/mse`."
+    )
+    keep_best_is: Literal["min", "max"] = Field("min", description="Which value of keep_best is the best.")
+    keep_unevaluated: NonNegativeInt = Field(
+        0, description="Newest checkpoints without all results of eval.tasks that stay; 0: no evaluation is expected."
+    )
     log_every: PositiveInt = Field(1, description="Steps between two metric lines.")
     val_every: PositiveInt = Field(1000, description="Steps between two validation passes.")
     val_clips: NonNegativeInt = Field(64, description="Held-out clips of a validation pass; 0 switches it off.")
@@ -250,7 +293,9 @@ class TrainConfig(Section):
     accept_dataset_change: bool = Field(False, description="Resume although the dataset is no longer the same.")
     start_timeout: PositiveInt = Field(300, description="Seconds to wait at the start until all ranks are there.")
     hang_timeout: PositiveInt = Field(
-        1800, description="Seconds without progress after which all ranks print their stacks and the run ends."
+        1800,
+        description="Seconds without progress after which all ranks print their stacks and the run ends. "
+        "Storage that takes no checkpoint is tried for half as long.",
     )
     max_nonfinite: PositiveInt = Field(
         10, description="Updates in a row left out because a loss or gradient was not finite that end the run."
@@ -261,8 +306,15 @@ class TrainConfig(Section):
     def _one_length(self) -> "TrainConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of train.steps and train.epochs")
+        if self.min_lr > self.base_lr:
+            raise ValueError(f"train.min_lr={self.min_lr:g} is above train.base_lr={self.base_lr:g}: lower it")
         if reason := refusal(self.cell):
             raise ValueError(reason)
+        if self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"train.keep_every={self.keep_every} is no multiple of train.checkpoint_every={self.checkpoint_every}: "
+                "most of its steps would have no checkpoint"
+            )
         return self
 
     @property
@@ -271,31 +323,29 @@ class TrainConfig(Section):
         return Cell(self.zero_stage, self.precision, self.offload_optimizer)
 
 
-class EvalConfig(Section):
-    tasks: tuple[Literal["track-probe", "reconstruction"], ...] = Field(
-        ("track-probe", "reconstruction"), description="What is measured on a checkpoint."
-    )
-    batch: PositiveInt = Field(8, description="Windows of one forward pass.")
-    window_stride: PositiveInt = Field(16, description="Frames between two sliding windows.")
-    seed: NonNegativeInt = Field(0, description="Seed of the probes and of the fixed masks.")
-
-
 class TrackingConfig(Section):
-    uri: str = Field("", description="MLflow tracking URI; empty: SQLite in <storage.root>, which must be local then.")
+    uri: str = Field(
+        "",
+        description="MLflow tracking URI; empty: SQLite in <storage.root>, which must be on a local disk then; "
+        "'none': no MLflow.",
+    )
     experiment: str = Field("marlin", description="MLflow experiment.")
+    parent: str = Field("", description="MLflow run that this one is shown below; `marlin sweep` sets it.")
+    system_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="Seconds between two points of processors, memory, disk, network, GPUs of a node; 0: none."
+    )
 
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, uri: str) -> str:
         # The configuration is stored with every dataset, checkpoint and result.
-        if urlsplit(uri).password:
+        parts = urlsplit(uri)
+        web = parts.scheme in ("http", "https")
+        if parts.password or (web and parts.username):
             raise ValueError("holds a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+        if any(name.lower() in ("password", "pwd") for name, _ in parse_qsl(parts.query)):
+            raise ValueError("holds a password: give it to the database's driver (PGPASSWORD, ~/.my.cnf …) instead")
         return uri
-
-
-class LaunchConfig(Section):
-    threads: PositiveInt | None = Field(None, description="Threads of a process; null: cores / processes.")
-    scratch: str = Field("", description="Node-local folder for checkpoints on their way; empty: the user's cache.")
 
 
 class Config(Section):
@@ -313,6 +363,15 @@ class Config(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _forgeries_are_no_copies(cls, given: Any) -> Any:
+        """A forgery moves as its original does: a search for copies would take it for one."""
+        corpus, preprocess = (given.get(name) or {} for name in ("corpus", "preprocess")) if given else ({}, {})
+        if not isinstance(corpus, dict) or not isinstance(preprocess, dict) or corpus.get("kind") != "ffpp":
+            return given
+        return {**given, "preprocess": {"near_duplicates": False, **preprocess}}
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         span = (self.data.frames - 1) * self.data.stride + 1
@@ -328,6 +387,13 @@ class Config(Section):
             )
         if self.data.mix and self.train.epochs is not None:
             raise ValueError("a data.mix has no epochs of its own: set train.steps instead of train.epochs")
+        if self.model.compile and self.train.zero_stage == 3:
+            raise ValueError(
+                "model.compile=true was not tried at train.zero_stage=3, whose weights come and go: use 1 or 2"
+            )
+        task = self.train.keep_best.partition("/")[0]
+        if task and task not in self.eval.tasks:
+            raise ValueError(f"train.keep_best={self.train.keep_best} needs the task in eval.tasks, or another metric")
         if self.data.frames % 2:
             raise ValueError(f"data.frames={self.data.frames} must be even: a cube is two frames deep")
         return self

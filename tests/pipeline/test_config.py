@@ -60,7 +60,7 @@ def test_the_baseline_has_no_critic() -> None:
 def test_any_value_survives_a_round_trip(
     steps: int, rate: float, path: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    cfg = validate({"train": {"steps": steps, "base_lr": rate}, "corpus": {"path": path}}, "test")
+    cfg = validate({"train": {"steps": steps, "base_lr": rate, "min_lr": 0}, "corpus": {"path": path}}, "test")
     assert load_config(write(tmp_path_factory.getbasetemp(), dump_config(cfg))) == cfg
 
 
@@ -117,11 +117,22 @@ def test_both_lengths_or_none_are_refused(tmp_path: Path) -> None:
         ("train.steps={a: 1}", "train.steps"),
         ("train=5", "train: Input should be"),
         ("train.base_lr=.inf", "train.base_lr: Input should be a finite number"),
+        ("train.min_lr=1", "train.min_lr=1 is above train.base_lr="),
         ("run.name=5", "run.name: Input should be a valid string, not 5"),
         ("run.name=a/b", "run.name: String should match pattern"),
         ("run.name=../x", "run.name"),
-        ("model.size=huge", "model.size: Input should be 'tiny', 'small', 'base' or 'large', not \"huge\""),
+        (
+            "eval.tasks=[attribute-linear]",
+            "eval.tasks.0: \"attribute-linear\" is none of its 31 values (nearest: 'attributes-linear',",
+        ),
+        (
+            "model.size=huge",
+            "model.size: Input should be 'micro', 'tiny', 'mini', 'small', 'base' or 'large', not \"huge\"",
+        ),
         ("data.stride=5", "more than preprocess.min_frames=16"),
+        ("train.keep_every=75", "train.keep_every=75 is no multiple of train.checkpoint_every=50"),
+        ("train.keep_best=mse", "train.keep_best"),
+        ("train.keep_best=lipsync/error", "train.keep_best=lipsync/error needs the task in eval.tasks"),
         ("data.frames=15", "data.frames=15 must be even"),
         ("model.patch=24", "model.patch=24 must divide preprocess.size=224"),
         ("preprocess.size=100", "preprocess.size=100 is not a multiple of preprocess.patch=16"),
@@ -176,21 +187,28 @@ def test_bf16_without_sharding_is_refused() -> None:
     assert "bf16 diverges at train.zero_stage=0" in error_of("demo", "train.precision=bf16", "train.zero_stage=0")
 
 
+def test_compiling_with_weights_that_come_and_go_is_refused() -> None:
+    assert "model.compile=true was not tried at train.zero_stage=3" in error_of(
+        "demo", "model.compile=true", "train.zero_stage=3"
+    )
+
+
 def test_opencv_decodes_on_the_cpu_alone() -> None:
     message = error_of("demo", "data.decoder=opencv", "data.decode_device=mixed")
     assert "data.decoder=opencv decodes on the CPU" in message
+    assert "data.keep_gb keeps what OpenCV decodes" in error_of("demo", "data.keep_gb=1")
 
 
 def test_odd_but_right_overrides() -> None:
     overrides = [
         "storage.root='/a b=c'",
-        "train.base_lr=1e-3",
+        "train.base_lr=1e-2",
         "preprocess.fps=null",
         "eval.tasks=[reconstruction]",
         "corpus.path=",
     ]
     cfg = load_config("demo", overrides)
-    assert (cfg.storage.root, cfg.train.base_lr, cfg.preprocess.fps) == ("/a b=c", 1e-3, None)
+    assert (cfg.storage.root, cfg.train.base_lr, cfg.preprocess.fps) == ("/a b=c", 1e-2, None)
     assert (cfg.eval.tasks, cfg.corpus.path) == (("reconstruction",), "")
 
 
@@ -239,3 +257,13 @@ def test_a_password_in_the_tracking_uri_is_refused_and_not_repeated() -> None:
     with pytest.raises(UsageError, match=r"tracking\.uri: holds a password") as caught:
         load_config("demo", ["tracking.uri=https://me:hunter2@mlflow.example.org"])
     assert "hunter2" not in str(caught.value)
+
+
+def test_forgeries_are_no_copies_unless_it_is_said() -> None:
+    def seeks(*overrides: str) -> bool:
+        return load_config("demo", ["storage.root=/nowhere", *overrides]).preprocess.near_duplicates
+
+    assert seeks()
+    assert not seeks("corpus.kind=ffpp")
+    assert seeks("corpus.kind=ffpp", "preprocess.near_duplicates=true")
+    assert not seeks("preprocess.near_duplicates=false")
