@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,10 +40,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request: `answer` comes in the server's place, or its answer is cut off after so many bytes."""
+    """What happens to a request; one that does nothing else closes the connection before the server hears of it.
+
+    Attributes:
+        answer: comes in the server's place.
+        cut_after: bytes of the server's answer after which the connection is closed.
+        reset_after: bytes of the request, its head included, after which the connection is reset.
+        stall: seconds during which the request is held back.
+        stall_answer: seconds during which the answer is held back.
+    """
 
     answer: bytes = b""
     cut_after: int = 0
+    reset_after: int = 0
+    stall: float = 0.0
+    stall_answer: float = 0.0
 
 
 def http_error(status: int, code: str) -> bytes:
@@ -102,6 +115,9 @@ class Proxy:
         for pump in pumps:
             pump.cancel()
         for writer in (requests, answers):
+            if connection.reset:
+                # Without lingering, closing sends a reset in place of a proper end.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
 
 
@@ -110,7 +126,10 @@ class _Connection:
 
     def __init__(self, proxy: Proxy, answers: asyncio.StreamWriter) -> None:
         self._proxy, self._answers = proxy, answers
-        self._left: int | None = None
+        self._left: int | None = None  # bytes of the answer that may still pass
+        self._request_left: int | None = None  # bytes of the request that may
+        self._hold = 0.0
+        self.reset = False
 
     async def up(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Passes requests on, each byte as much later as the delay says."""
@@ -123,6 +142,7 @@ class _Connection:
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 sink.write(data)
                 await sink.drain()
+                line.task_done()
 
         delivery = asyncio.create_task(deliver())
         try:
@@ -130,7 +150,13 @@ class _Connection:
                 while data := await source.read(_CHUNK):
                     if data.startswith(_METHODS) and await self._fails(_parse(data)):
                         return
-                    line.put_nowait((loop.time() + self._proxy.delay, data))
+                    line.put_nowait((loop.time() + self._proxy.delay, data[: self._request_left]))
+                    if self._request_left is not None:
+                        self._request_left -= len(data)
+                        if self._request_left <= 0:
+                            await line.join()
+                            self.reset = True
+                            return
         finally:
             delivery.cancel()
 
@@ -138,6 +164,8 @@ class _Connection:
         """Passes answers back, as far as a fault lets them."""
         with contextlib.suppress(OSError):
             while data := await source.read(_CHUNK):
+                hold, self._hold = self._hold, 0.0
+                await asyncio.sleep(hold)
                 sink.write(data[: self._left])
                 await sink.drain()
                 if self._left is not None:
@@ -150,13 +178,15 @@ class _Connection:
         fault = self._proxy.fault(request)
         if fault is None:
             return False
-        if not fault.answer:
-            self._left = fault.cut_after
-            return fault.cut_after == 0
-        await asyncio.sleep(self._proxy.delay)
-        self._answers.write(fault.answer)
-        await self._answers.drain()
-        return True
+        if fault.answer:
+            await asyncio.sleep(self._proxy.delay)
+            self._answers.write(fault.answer)
+            await self._answers.drain()
+            return True
+        self._left, self._request_left = fault.cut_after or None, fault.reset_after or None
+        self._hold = fault.stall_answer
+        await asyncio.sleep(fault.stall)
+        return fault == Fault()
 
 
 def _parse(data: bytes) -> Request:

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -29,12 +30,29 @@ _STARTS = 3
 _READY_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
     """A running server with one empty bucket."""
 
     endpoint: str
+    process: "subprocess.Popen[bytes]"
+    restart: Callable[[], "subprocess.Popen[bytes]"]
     bucket: str = BUCKET
+
+    def kill(self) -> None:
+        """Kill it as it stands, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """Start it again where it was, on what it has on disk.
+
+        Raises:
+            RuntimeError: it does not come up.
+        """
+        self.process = self.restart()
+        if not _wait_until_ready(self.process, self.endpoint):
+            raise RuntimeError("the S3 server did not come up again")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,13 +73,15 @@ def run_s3_server(folder: Path, options: Sequence[str] = ()) -> Iterator[S3Serve
         RuntimeError: the server does not come up; with the end of its log.
     """
     for _ in range(_STARTS):
-        process, endpoint = _start(folder, options)
+        ports = dict(zip(_COMPONENTS, _free_pairs(len(_COMPONENTS)), strict=True))
+        start = partial(_start, folder, ports, options)
+        server = S3Server(f"http://127.0.0.1:{ports['s3']}", start(), start)
         try:
-            if _wait_until_ready(process, endpoint):
-                yield S3Server(endpoint)
+            if _wait_until_ready(server.process, server.endpoint):
+                yield server
                 return
         finally:
-            _stop(process)
+            _stop(server.process)
     raise RuntimeError(f"the S3 server did not come up:\n{(folder / 'weed.log').read_text()[-2000:]}")
 
 
@@ -72,12 +92,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(folder: Path, options: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
+def _start(folder: Path, ports: Mapping[str, int], options: Sequence[str]) -> "subprocess.Popen[bytes]":
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     settings = folder / "s3.json"
     settings.write_text(json.dumps(_identities()))
-    ports = dict(zip(_COMPONENTS, _free_pairs(len(_COMPONENTS)), strict=True))
     command = [
         _weed(),
         "mini",
@@ -97,10 +116,9 @@ def _start(folder: Path, options: Sequence[str]) -> tuple[subprocess.Popen[bytes
     # It looks for settings in the home folder, and must not take the client's credentials for its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with (folder / "weed.log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, cwd=folder, env=environment | {"HOME": str(folder)}, stdout=log, stderr=subprocess.STDOUT
         )
-    return process, f"http://127.0.0.1:{ports['s3']}"
 
 
 def _identities() -> dict[str, object]:

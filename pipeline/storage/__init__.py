@@ -14,6 +14,7 @@ from pipeline.storage.base import (
     ObjectInfo,
     ReadStore,
     Store,
+    Unavailable,
     Versioned,
 )
 from pipeline.storage.local import LocalStore
@@ -28,6 +29,7 @@ __all__ = [
     "ObjectInfo",
     "ReadStore",
     "Store",
+    "Unavailable",
     "Versioned",
     "open_store",
 ]

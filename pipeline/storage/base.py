@@ -22,6 +22,10 @@ class Denied(MarlinError):
     """The credentials may not read or write this object."""
 
 
+class Unavailable(MarlinError):
+    """Storage can't be reached, or says that it can't now: the same request may succeed later."""
+
+
 class AlreadyExists(MarlinError):
     """`create` found an object under this key."""
 
@@ -145,8 +149,16 @@ class Store(ReadStore, Protocol):
         """All objects whose key begins with the characters of `prefix`, sorted by key."""
         ...
 
+    def age(self, key: str) -> float:
+        """Seconds since an object was last written, all by the storage's own clock. Raises `NotFound`."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""
+        ...
+
+    def remove_unfinished(self, prefix: str) -> None:
+        """Remove what dead writers left half-written under `prefix`; only for who knows that nobody writes there."""
         ...
 
     def supports_conditional(self) -> bool:

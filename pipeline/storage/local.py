@@ -126,6 +126,14 @@ class LocalStore:
             found = sorted(self._walk(top, prefix), key=lambda info: info.key)
         return iter(found)
 
+    def age(self, key: str) -> float:
+        path = self._existing(key)
+        # A file system that machines share has a clock of its own: that of a fresh file.
+        with _writing(path), temporary_file(path) as (_, file):
+            now = os.fstat(file.fileno()).st_mtime
+            with _reading(path):
+                return max(0.0, now - path.stat().st_mtime)
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         if not self.exists(key):
@@ -136,6 +144,13 @@ class LocalStore:
 
     def local_path(self, key: str) -> Path | None:
         return self._existing(key)
+
+    def remove_unfinished(self, prefix: str) -> None:
+        top = self.root / check_prefix(prefix).rpartition("/")[0]
+        with _writing(top):
+            for path in top.rglob(f"{TEMP_PREFIX}*"):
+                if path.name != _LOCK_NAME and path.relative_to(self.root).as_posix().startswith(prefix):
+                    path.unlink(missing_ok=True)
 
     def supports_conditional(self) -> bool:
         return True

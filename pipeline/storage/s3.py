@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
@@ -32,18 +33,21 @@ from pipeline.storage.base import (
     Conflict,
     NotFound,
     ObjectInfo,
+    Unavailable,
     Versioned,
     check_key,
     check_prefix,
     is_reserved,
 )
+from pipeline.storage.retry import pause
+from pipeline.storage.s3_answers import retry_broken_answers, send_at_once
 from pipeline.storage.s3_errors import ABSENT, PAST_END, RACING, TAKEN, UNSUPPORTED, error_code, s3_errors
 from pipeline.storage.s3_ranges import SignedRanges
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 6
-BACKOFF_S = 0.1
+ATTEMPTS = 8
+TRANSFERS = 3
 PART_BYTES = 8 << 20
 PARALLEL = 4
 
@@ -115,7 +119,7 @@ class S3Store:
                     failures += 1
                     if failures == ATTEMPTS:
                         raise
-                    time.sleep(BACKOFF_S * 2**failures)
+                    time.sleep(pause(failures))
                 # The rest of the same version: a client that starts over would hold its caller up, or mix two.
                 rest = {"Range": f"bytes={done}-", "IfMatch": answer["ETag"]}
 
@@ -125,19 +129,17 @@ class S3Store:
 
     def write_file(self, key: str, path: Path) -> None:
         name = self._name(key)
+        options = {"ExtraArgs": {"ChecksumAlgorithm": "SHA256"}, "Config": _TRANSFER}
         try:
-            with self._errors(key):
-                self.bucket.client.upload_file(
-                    str(path), self.bucket.name, name, ExtraArgs={"ChecksumAlgorithm": "SHA256"}, Config=_TRANSFER
-                )
+            self._transfer(key, lambda: self.bucket.client.upload_file(str(path), self.bucket.name, name, **options))
         except OSError as error:
             raise os_error(path, error) from None
 
     def fetch(self, key: str, path: Path) -> None:
         name = self._name(key)
         try:
-            with whole_file(path) as file, self._errors(key):
-                self.bucket.client.download_fileobj(self.bucket.name, name, file, Config=_TRANSFER)
+            with whole_file(path) as file:
+                self._transfer(key, partial(self._download, name, file))
         except OSError as error:
             raise os_error(path, error) from None
 
@@ -179,6 +181,13 @@ class S3Store:
         # Not every server lists in the order of the keys' bytes.
         return iter(sorted(found, key=lambda info: info.key))
 
+    def age(self, key: str) -> float:
+        with self._errors(key):
+            answer = self.bucket.client.head_object(Bucket=self.bucket.name, Key=self._name(key))
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        now = parsedate_to_datetime(date).timestamp() if date else time.time()
+        return max(0.0, now - float(answer["LastModified"].timestamp()))
+
     def delete(self, key: str) -> None:
         with self._errors(key):
             self.bucket.client.delete_object(Bucket=self.bucket.name, Key=self._name(key))
@@ -186,6 +195,16 @@ class S3Store:
     def local_path(self, key: str) -> Path | None:
         check_key(key)
         return None
+
+    def remove_unfinished(self, prefix: str) -> None:
+        check_prefix(prefix)
+        place = {"Bucket": self.bucket.name, "Prefix": f"{self.prefix}/{prefix}" if self.prefix else prefix}
+        pages = self.bucket.client.get_paginator("list_multipart_uploads")
+        with self._errors():
+            for upload in [found for page in pages.paginate(**place) for found in page.get("Uploads", [])]:
+                self.bucket.client.abort_multipart_upload(
+                    Bucket=self.bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
 
     def supports_conditional(self) -> bool:
         if self.bucket.conditional is None:
@@ -220,6 +239,23 @@ class S3Store:
             self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.prefix, MaxKeys=1)
         self.bucket.exists = True
 
+    def _download(self, name: str, file: BinaryIO) -> None:
+        file.seek(0)
+        file.truncate()
+        self.bucket.client.download_fileobj(self.bucket.name, name, file, Config=_TRANSFER)
+
+    def _transfer(self, key: str, transfer: Callable[[], None]) -> None:
+        """Move a file, from its beginning again where a part or the server's memory of it was lost for good."""
+        for failures in range(1, TRANSFERS):
+            try:
+                with self._errors(key):
+                    transfer()
+                return
+            except Unavailable:
+                time.sleep(pause(failures))
+        with self._errors(key):
+            transfer()
+
     def _get(self, key: str, **options: Any) -> Versioned:
         """Bytes and version of an object; with a `Range` that begins past its end, no bytes."""
         name = self._name(key)
@@ -232,7 +268,7 @@ class S3Store:
                     # The client retries requests, but not a body that breaks off while it is read.
                     if attempt == ATTEMPTS - 1:
                         raise
-                    time.sleep(BACKOFF_S * 2**attempt)
+                    time.sleep(pause(attempt + 1))
                 except ClientError as error:
                     if error_code(error) not in PAST_END:
                         raise
@@ -265,7 +301,7 @@ class S3Store:
                     if code not in RACING or attempt == ATTEMPTS - 1:
                         raise
                     # Another writer is at it this very moment: S3 asks to try again.
-                    time.sleep(BACKOFF_S * 2**attempt)
+                    time.sleep(pause(attempt + 1))
         return None
 
     def _own_put(self, key: str, data: bytes, refusal: ClientError) -> str | None:
@@ -324,6 +360,8 @@ def open_s3(bucket: str, prefix: str) -> S3Store:
             client = make_client(config=config)
         except ValueError:
             raise UsageError("AWS_ENDPOINT_URL is not a URL: write it as https://host or http://host:port") from None
+    send_at_once(client)
+    retry_broken_answers(client, ATTEMPTS)
     signing = config.merge(Config(signature_version="s3v4"))
     ranges = SignedRanges(partial(make_client, config=signing), bucket)
     return S3Store(prefix, _Bucket(bucket, client, ranges, _without_login(client.meta.endpoint_url)))

@@ -17,16 +17,34 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import RetriesExceededError
 
 from pipeline.errors import MarlinError
-from pipeline.storage.base import Denied, NotFound
+from pipeline.storage.base import Denied, NotFound, Unavailable
 
 TAKEN = ("PreconditionFailed", "412")
 RACING = ("ConditionalRequestConflict", "409")
 ABSENT = ("NoSuchKey", "404", "NotFound")
 PAST_END = ("InvalidRange", "416")
 UNSUPPORTED = ("NotImplemented", "501")
-_NETWORK = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError)
+_NETWORK = (
+    BotoConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,  # an answer that broke off
+    RetriesExceededError,  # parts of a file that did not come whole
+)
+# The server did not get what was sent, is busy, or lost an upload half-way: the same may succeed when it is sent again.
+_PASSING = (
+    *("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"),
+    *("SlowDown", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequests"),
+    *("NoSuchUpload", "InvalidPart", "OperationAborted"),
+)
+# What was noted of the parts is wrong, as the answer to one of them broke off: the whole file must be sent again.
+_WRONG_PARTS = ("InvalidRequest", "InvalidPartOrder", "MalformedXML")
+_PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 _BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity")
 _DENIED = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState")
 
@@ -50,7 +68,7 @@ def s3_errors(url: str, endpoint: str) -> Iterator[None]:
         # The transfer manager wraps what the service answered into a text; the cause is still attached.
         cause = error.__context__
         raise translate(cause if isinstance(cause, ClientError) else error, url, endpoint) from None
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError, RetriesExceededError) as error:
         raise translate(error, url, endpoint) from None
 
 
@@ -63,8 +81,8 @@ def translate(error: Exception, url: str, endpoint: str) -> MarlinError:
     if isinstance(error, ProfileNotFound):
         return MarlinError(f"{url}: AWS_PROFILE names a profile that does not exist: correct it or unset it")
     if isinstance(error, _NETWORK):
-        kind = type(error).__name__
-        return MarlinError(
+        kind = type(getattr(error, "last_exception", error)).__name__
+        return Unavailable(
             f"{url}: cannot reach the S3 server at {endpoint} ({kind}): check AWS_ENDPOINT_URL and the network"
         )
     if isinstance(error, ParamValidationError):
@@ -92,6 +110,8 @@ def _service_error(code: str, error: ClientError, url: str) -> MarlinError:
             f"in bucket {bucket!r}"
         )
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
-    return MarlinError(
+    wrong_parts = error.operation_name == "CompleteMultipartUpload" and code in _WRONG_PARTS
+    kind = Unavailable if wrong_parts or code in _PASSING or status in _PASSING_STATUS else MarlinError
+    return kind(
         f"{url}: S3 {error.operation_name} failed ({code}, HTTP {status}): see the server's log, then run again"
     )

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_delete_removes_and_forgives_absence(store: Store) -> None:
     store.delete("folder/key")
     store.delete("never/was")
     assert contents(store) == {}
+
+
+def test_the_age_of_an_object_begins_anew_with_each_write(store: Store) -> None:
+    store.write("key", b"")
+    assert store.age("key") <= 2  # S3 tells whole seconds
+    time.sleep(3)
+    assert 2 <= store.age("key") <= 10
+    store.write("key", b"")
+    assert store.age("key") <= 2
+    with pytest.raises(NotFound):
+        store.age("none")
+    assert list(contents(store)) == ["key"]
 
 
 def test_create_never_overwrites(store: Store) -> None:

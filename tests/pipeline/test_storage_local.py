@@ -186,3 +186,16 @@ for _ in range(50):
     racers = [subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) for _ in range(3)]
     assert [racer.wait() for racer in racers] == [0, 0, 0]
     assert open_store(str(tmp_path)).read("counter") == b"150"
+
+
+def test_unfinished_files_are_removed_below_a_prefix(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.remove_unfinished("a/")
+    for key in ("a/b/kept", "other/kept"):
+        store.write(key, b"data")
+    for folder in ("a", "a/b", "other"):
+        (tmp_path / folder / ".tmp-0123").write_bytes(b"half")
+    (tmp_path / "a" / ".tmp-lock").write_bytes(b"")
+    store.remove_unfinished("a/")
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == ["a/.tmp-lock", "a/b/kept", "other/.tmp-0123", "other/kept"]

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
-from proxy import Fault, Proxy, Request, http_error, proxied
-from s3_server import READ_ONLY_ACCESS_KEY, READ_ONLY_SECRET_KEY, SECRET_KEY, S3Server, free_port
+from s3_server import READ_ONLY_ACCESS_KEY, READ_ONLY_SECRET_KEY, SECRET_KEY, free_port
 from urllib3 import HTTPResponse
 
 from pipeline.errors import MarlinError, UsageError
 from pipeline.storage import AlreadyExists, ConditionalPutsIgnored, open_store
 from pipeline.storage.s3 import S3Store
+from pipeline.storage.single import create_alone
 
 REPOSITORY = Path(__file__).parents[2]
 WRONG_SECRET = "wrong-but-still-secret"
@@ -37,6 +36,16 @@ def s3(s3_url: str) -> S3Store:
 def on(store: S3Store, event: str, handler: Callable[..., object]) -> None:
     """Let `handler` see, change or answer the client's requests, as the network in between could."""
     store.bucket.client.meta.events.register_first(event, handler)
+
+
+def ignore(store: S3Store, header: str) -> None:
+    """Let the server not know a header of puts."""
+
+    def strip(request: Any, **_: object) -> None:
+        if header in request.headers:
+            del request.headers[header]
+
+    on(store, "before-sign.s3.PutObject", strip)
 
 
 def answer(status: int, body: bytes, **headers: str) -> AWSResponse:
@@ -127,7 +136,11 @@ def test_a_read_only_login_reads_but_fails_the_check(s3: S3Store, monkeypatch: p
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READ_ONLY_SECRET_KEY)
     reader = open_store(s3.url)
     assert reader.read("key") == b"data"
-    for operation in (reader.check, lambda: reader.write("key", b""), lambda: reader.delete("key")):
+    large = bytes(7 << 20)
+    for operation in (
+        *(reader.check, lambda: reader.write("key", b""), lambda: reader.write("key", large)),
+        lambda: reader.delete("key"),
+    ):
         with pytest.raises(MarlinError, match=r"access denied.* write"):
             operation()
     assert s3.read("key") == b"data"
@@ -135,11 +148,7 @@ def test_a_read_only_login_reads_but_fails_the_check(s3: S3Store, monkeypatch: p
 
 @pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
 def test_a_server_that_ignores_conditions_is_found_out(s3: S3Store, header: str, caplog: Any) -> None:
-    def strip(request: Any, **_: object) -> None:
-        if header in request.headers:
-            del request.headers[header]
-
-    on(s3, "before-sign.s3.PutObject", strip)
+    ignore(s3, header)
     assert not s3.supports_conditional()
     for operation in (lambda: s3.create("key", b""), lambda: s3.replace("key", b"", '"etag"')):
         with pytest.raises(ConditionalPutsIgnored, match="ignores conditional puts"):
@@ -147,6 +156,15 @@ def test_a_server_that_ignores_conditions_is_found_out(s3: S3Store, header: str,
     s3.check()
     assert "ignores conditional puts" in caplog.text
     assert list(s3.list()) == []
+
+
+@pytest.mark.parametrize("header", ["", "If-None-Match"])
+def test_what_one_job_makes_is_made_once_on_any_server(s3: S3Store, header: str) -> None:
+    ignore(s3, header)
+    create_alone(s3, "key", b"first")
+    with pytest.raises(AlreadyExists, match="/key exists already"):
+        create_alone(s3, "key", b"second")
+    assert s3.read("key") == b"first"
 
 
 def test_a_server_that_does_not_implement_conditions_is_found_out(s3: S3Store) -> None:
@@ -195,54 +213,6 @@ def test_a_body_that_breaks_off_is_read_again(s3: S3Store) -> None:
     assert answers == []
 
 
-@pytest.fixture
-def between(s3_server: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Store, Proxy]]:
-    """A store behind a proxy."""
-    with proxied(s3_server.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        store = open_store(s3_url)
-        assert isinstance(store, S3Store)
-        yield store, proxy
-
-
-def first(times: int, fault: Fault) -> Callable[[Request], Fault | None]:
-    """The fault for so many requests, none for later ones."""
-    left = [fault] * times
-    return lambda request: left.pop() if left else None
-
-
-def test_a_stream_that_breaks_off_goes_on_there(between: tuple[S3Store, Proxy]) -> None:
-    store, proxy = between
-    data = os.urandom(8 << 20)
-    store.write("key", data)
-    proxy.requests.clear()
-    proxy.fault = first(4, Fault(cut_after=2 << 20))
-    assert b"".join(store.stream("key")) == data
-    begins = [request.range[0] if request.range else 0 for request in proxy.requests]
-    assert begins == sorted(set(begins))
-    assert len(begins) == 5
-
-
-def test_a_stream_never_mixes_two_versions(between: tuple[S3Store, Proxy]) -> None:
-    store, proxy = between
-    store.write("key", bytes(8 << 20))
-    proxy.fault = first(1, Fault(cut_after=4 << 20))
-    pieces = store.stream("key")
-    assert not any(next(pieces))
-    store.write("key", b"1" * (8 << 20))
-    with pytest.raises(MarlinError, match="key: S3 GetObject failed"):
-        list(pieces)
-
-
-def test_a_stream_gives_up_on_a_dead_server(between: tuple[S3Store, Proxy], monkeypatch: pytest.MonkeyPatch) -> None:
-    store, proxy = between
-    store.write("key", bytes(8 << 20))
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    proxy.fault = lambda request: Fault(cut_after=1)
-    with pytest.raises(MarlinError, match="key: cannot reach the S3 server"):
-        list(store.stream("key"))
-
-
 def test_ranges_go_the_quick_way(s3: S3Store) -> None:
     data = os.urandom(100_000)
     s3.write("a b/ü+%#?&=.txt", data)
@@ -250,30 +220,6 @@ def test_ranges_go_the_quick_way(s3: S3Store) -> None:
     on(s3, "before-send.s3.GetObject", lambda request, **_: slow.append(request))
     assert s3.read_range("a b/ü+%#?&=.txt", 5, 70_000) == data[5:70_005]
     assert slow == []
-
-
-@pytest.mark.parametrize(
-    "fault", [Fault(http_error(503, "SlowDown")), Fault(http_error(403, "AccessDenied")), Fault(), Fault(cut_after=9)]
-)
-def test_where_the_quick_way_fails_the_usual_one_is_taken(between: tuple[S3Store, Proxy], fault: Fault) -> None:
-    store, proxy = between
-    store.write("key", bytes(range(100)))
-    proxy.requests.clear()
-    proxy.fault = first(1, fault)
-    for _ in range(2):
-        assert store.read_range("key", 10, 5) == bytes(range(10, 15))
-    assert [request.range for request in proxy.requests] == [(10, 14)] * 3
-
-
-def test_a_server_that_takes_no_signed_urls_is_not_asked_for_ever(between: tuple[S3Store, Proxy]) -> None:
-    store, proxy = between
-    store.write("key", bytes(range(100)))
-    proxy.requests.clear()
-    proxy.fault = lambda request: Fault(http_error(400, "InvalidRequest")) if request.signed_url else None
-    for _ in range(10):
-        assert store.read_range("key", 10, 5) == bytes(range(10, 15))
-    assert sum(request.signed_url for request in proxy.requests) == 3
-    assert len(proxy.requests) == 13
 
 
 def test_damage_on_the_way_up_is_refused(s3: S3Store) -> None:
@@ -284,6 +230,22 @@ def test_damage_on_the_way_up_is_refused(s3: S3Store) -> None:
     with pytest.raises(MarlinError, match="S3 PutObject failed"):
         s3.write("key", bytes(10))
     assert not s3.exists("key")
+
+
+def test_a_part_damaged_on_the_way_up_is_sent_again(s3: S3Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(data := os.urandom(20 << 20))
+    sent: list[int] = []
+
+    def damage_the_second(request: AWSPreparedRequest, **_: object) -> None:
+        body = request.body.read()
+        sent.append(len(body))
+        request.body = bytes(len(body)) if len(sent) == 2 else body
+
+    on(s3, "before-send.s3.UploadPart", damage_the_second)
+    s3.write_file("key", source)
+    assert s3.read("key") == data
+    assert len(sent) > 3
 
 
 def test_a_killed_upload_leaves_nothing_visible(s3: S3Store, tmp_path: Path) -> None:
