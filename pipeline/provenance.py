@@ -1,5 +1,6 @@
 """What code and which packages made a result."""
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -27,11 +28,15 @@ _PACKAGES = (
 
 @cache
 def code_version() -> str:
-    """Version of this package, with the git revision when it runs from a checkout ("+dirty" when edited)."""
+    """Version of this package, with the git revision when it runs from a checkout ("+dirty" when edited).
+
+    An image has no checkout: it names the revision that it was built from in ``MARLIN_REVISION``.
+    """
     folder = Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
     if not (folder / ".git").exists():
-        return pipeline.__version__
+        built_from = os.environ.get("MARLIN_REVISION")
+        return f"{pipeline.__version__} ({built_from})" if built_from else pipeline.__version__
     try:
         revision = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

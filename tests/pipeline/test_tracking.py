@@ -1,82 +1,47 @@
-"""One MLflow run for the life of a run: against a real tracking server and against embedded SQLite."""
+"""One MLflow run for the life of a run: on a real tracking server, and in embedded SQLite."""
 
-import subprocess
-import sys
+import json
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from s3_server import free_port
-from training import environment
+from tracked import client_of, config, log, opened, points, wait_for, waiting
 
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config
-from pipeline.errors import MarlinError, UsageError
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
 from pipeline.layout import run_store, tracking_uri
-from pipeline.tracking import flatten, metric_history, open_tracker
+from pipeline.tracking import SystemMetrics, deliver_left_behind, flatten, metric_history
+from pipeline.tracking.client import connect
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real tracking server on a free port."""
-    folder, port = tmp_path_factory.mktemp("mlflow-server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'm.db'}", "--artifacts-destination", str(folder / "art")]
-    env = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=folder)
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def config(root: Path, *overrides: str) -> Config:
-    return load_config("demo", [f"storage.root='{root}'", *overrides])
-
-
-def open_and_log(cfg: Config, steps: range, value: float) -> str:
-    with open_tracker(cfg, run_store(cfg)) as tracker:
-        for step in steps:
-            tracker.log_metrics({"train/mse": value + step}, step)
-        return tracker.run_id
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 def exercise(cfg: Config, tmp_path: Path) -> None:
     """A run that crashed after step 4, with step 2 saved, is the same MLflow run with each step once."""
-    from mlflow import MlflowClient
-
-    first = open_and_log(cfg, range(1, 5), 0.0)
-    assert open_and_log(cfg, range(3, 6), 100.0) == first
-    history = metric_history(cfg, run_store(cfg), "train/mse")
-    assert history == [(1, 1.0), (2, 2.0), (3, 103.0), (4, 104.0), (5, 105.0)]
-    client = MlflowClient(tracking_uri(cfg))
+    first = log(cfg, tmp_path, range(1, 5), 0.0)
+    assert log(cfg, tmp_path, range(3, 6), 100.0) == first
+    assert points(cfg) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0), (5, 105.0)]
+    assert metric_history(cfg, run_store(cfg), "train/mse") == points(cfg)
+    client = client_of(cfg)
+    pictures = [item.path for item in client.list_artifacts(first, "images") if item.path.endswith(".png")]
+    assert [path.split("+")[2] for path in sorted(pictures)] == ["1", "2", "3", "4", "5"]
     experiment = client.get_experiment_by_name(cfg.tracking.experiment)
     assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id])
     assert (run.info.run_id, run.info.run_name, run.info.status) == (first, "demo", "FINISHED")
     assert run.data.params["train.global_batch"] == str(cfg.train.global_batch)
     assert run.data.params["data.mask.strategy"] == "fasking"
-    (tmp_path / "page.txt").write_text("hello")
-    with open_tracker(cfg, run_store(cfg)) as tracker:
-        tracker.log_file(tmp_path / "page.txt", "pages")
-    assert [item.path for item in client.list_artifacts(first, "pages")] == ["pages/page.txt"]
+    assert run.data.params["versions.torch"]
+    assert len(run.data.params["config.sha256"]) == 64
+    assert not waiting(cfg)
 
 
 @pytest.mark.slow
 def test_a_run_continues_on_a_server(server: str, tmp_path: Path) -> None:
-    exercise(config(tmp_path / "root", f"tracking.uri={server}"), tmp_path)
+    cfg = config(tmp_path / "root", f"tracking.uri={server}", "tracking.experiment=continued")
+    exercise(cfg, tmp_path)
 
 
 def test_a_run_continues_in_embedded_sqlite(tmp_path: Path) -> None:
@@ -85,37 +50,148 @@ def test_a_run_continues_in_embedded_sqlite(tmp_path: Path) -> None:
     assert (tmp_path / "root" / "mlartifacts").is_dir()
 
 
-def test_a_failed_block_marks_the_run(tmp_path: Path) -> None:
-    from mlflow import MlflowClient
+def test_the_artifacts_of_a_named_database_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exercise(config(tmp_path / "root", f"tracking.uri=sqlite:///{tmp_path / 'named' / 'runs.db'}"), tmp_path)
+    assert (tmp_path / "named" / "mlartifacts").is_dir()
+    assert not (tmp_path / "mlruns").exists()
 
+
+def test_without_mlflow_nothing_is_told_and_nothing_waits(tmp_path: Path) -> None:
+    cfg = config(tmp_path / "root", "tracking.uri=none")
+    with opened(cfg, tmp_path) as tracker:
+        tracker.log_metrics({"train/mse": 1.0}, 1)
+        tracker.secure()
+        tracker.will_continue()
+        assert tracker.run_id is None
+    assert metric_history(cfg, run_store(cfg), "train/mse") == []
+    assert not waiting(cfg)
+    assert not (tmp_path / "root").exists()
+    with pytest.raises(UsageError, match=r"tracking\.uri=none, and this needs MLflow"):
+        connect(cfg)
+
+
+def test_texts_tags_and_data_are_attached(tmp_path: Path) -> None:
+    cfg, identity = config(tmp_path / "root"), "5" * 64
+    for _ in range(2):  # a resumed run says it all again
+        with opened(cfg, tmp_path) as tracker:
+            tracker.log_text("checkpoints.json", "[]")
+            tracker.set_tags({"checkpoint.newest": "there"})
+            tracker.log_dataset("faces", identity, "s3://b/datasets/faces", "training", {"train_samples": 7})
+    run = client_of(cfg).get_run(tracker.run_id)
+    assert run.data.tags["checkpoint.newest"] == "there"
+    [found] = run.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("faces", identity[:36])
+    assert json.loads(found.dataset.source) == {"url": "s3://b/datasets/faces"}
+    assert json.loads(found.dataset.profile) == {"identity": identity, "train_samples": 7}
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+    assert [item.path for item in client_of(cfg).list_artifacts(tracker.run_id)] == ["checkpoints.json"]
+
+
+def test_a_changed_parameter_becomes_a_tag(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    log(config(root), tmp_path, range(1), 0.0)
+    run_id = log(changed := config(root, "train.base_lr=0.5"), tmp_path, range(1), 0.0)
+    run = client_of(changed).get_run(run_id)
+    assert run.data.params["train.base_lr"] != "0.5"
+    names = changes(run)
+    assert names.pop("changed.config.sha256") != run.data.params["config.sha256"]
+    assert names == {"changed.train.base_lr": "0.5"}
+    log(config(root), tmp_path, range(1), 0.0)
+    assert changes(client_of(changed).get_run(run_id)) == {}
+
+
+def changes(run: Any) -> dict[str, str]:
+    return {name: value for name, value in run.data.tags.items() if name.startswith("changed.")}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError, "FAILED"), (StoppedEarly, "SCHEDULED"), (None, "FINISHED")]
+)
+def test_the_end_of_the_block_is_the_end_of_the_run(error: type[Exception] | None, status: str, tmp_path: Path) -> None:
     cfg = config(tmp_path)
-    tracker = open_tracker(cfg, run_store(cfg))
-    with pytest.raises(ZeroDivisionError), tracker:
-        1 / 0  # noqa: B018
-    assert MlflowClient(tracking_uri(cfg)).get_run(tracker.run_id).info.status == "FAILED"
+    tracker = opened(cfg, tmp_path)
+    try:
+        with tracker:
+            if error:
+                raise error("x")
+    except (ZeroDivisionError, StoppedEarly):
+        pass
+    assert client_of(cfg).get_run(tracker.run_id).info.status == status
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "http://no-such-host.invalid:5000"])
-def test_a_server_that_is_down_is_named_in_one_line(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = config(tmp_path, f"tracking.uri={uri}")
-    with pytest.raises(MarlinError, match=f"MLflow at {uri}: .*check that it runs, and tracking.uri") as caught:
-        open_tracker(cfg, run_store(cfg))
-    assert "\n" not in str(caught.value)
-    assert not run_store(cfg).exists("mlflow.json")
+def test_a_run_that_will_continue_is_scheduled_and_others_leave_it_so(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    with opened(cfg, tmp_path) as tracker:
+        tracker.will_continue()
+    with opened(cfg, tmp_path, owner=False) as evaluation:
+        evaluation.log_metrics({"eval/a": 1.0}, 40)
+    with opened(cfg, tmp_path, owner=False) as evaluation:
+        evaluation.log_metrics({"eval/a": 0.5}, 20)  # an earlier checkpoint, evaluated later
+    assert points(cfg, "eval/a") == [(20, 0.5), (40, 1.0)]
+    assert client_of(cfg).get_run(tracker.run_id).info.status == "SCHEDULED"
 
 
-@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/none/x.db"])
+def test_a_step_told_again_in_another_segment_stays_as_it_was(tmp_path: Path) -> None:
+    """Values of a crashed start that wait in storage, and those of the next start, may go through one session."""
+    cfg = config(tmp_path)
+    for number, steps in enumerate(([1, 2, 3], [3, 2, 5], [4, 5, 3])):
+        lines = [
+            json.dumps({"kind": "metrics", "time": 100 * number + step, "step": step, "values": {"train/mse": number}})
+            for step in steps
+        ]
+        run_store(cfg).write(f"tracking/00000000000{number}-x-000000.jsonl", "\n".join(lines).encode())
+    assert deliver_left_behind(cfg, run_store(cfg)) == 3
+    assert points(cfg) == [(1, 0.0), (2, 0.0), (3, 0.0), (4, 2.0), (5, 1.0)]
+
+
+def test_a_machine_is_watched(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    begun = time.time()
+    with opened(cfg, tmp_path) as tracker, SystemMetrics(tracker, 1, "node-1"):
+        wait_for(lambda: tracker.run_id is not None and len(points(cfg, "system/node-1/disk_usage_percentage")) > 1)
+    [(step, share), *_] = points(cfg, "system/node-1/cpu_utilization_percentage")
+    assert begun <= step <= time.time()
+    assert 0 <= share <= 100
+    [(_, free), *_] = points(cfg, "system/node-1/disk_available_megabytes")
+    assert free > 0
+
+
+def test_an_older_word_does_not_change_the_status(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    with opened(cfg, tmp_path) as tracker:
+        pass
+    old = json.dumps({"kind": "status", "time": 1, "status": "FAILED"})
+    run_store(cfg).write("tracking/000000000001-x-000000.jsonl", old.encode())
+    assert deliver_left_behind(cfg, run_store(cfg)) == 1
+    assert client_of(cfg).get_run(tracker.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://name@host", "https://name:word@host", "postgresql://host/db?password=x", "mysql://a:b@host/db"]
+)
+def test_secrets_are_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds a password"):
+        config(tmp_path, f"tracking.uri='{uri}'")
+
+
+@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/none/x.db", "sqlite:x"])
 def test_an_unusable_uri_is_named_in_one_line(uri: str, tmp_path: Path) -> None:
     cfg = config(tmp_path, f"tracking.uri={uri}")
-    with pytest.raises(MarlinError, match=r"tracking\.uri|/proc/none"):
-        open_tracker(cfg, run_store(cfg))
+    with pytest.raises(MarlinError, match=r"tracking\.uri|/proc/none") as caught:
+        opened(cfg, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_run_that_the_server_lost_is_named(tmp_path: Path) -> None:
-    cfg = config(tmp_path)
-    run_store(cfg).write("mlflow.json", b'{"run_id": "0123456789abcdef0123456789abcdef"}')
-    with pytest.raises(MarlinError, match="0123456789abcdef"):
-        open_tracker(cfg, run_store(cfg))
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "fuse.sshfs"])
+def test_sqlite_on_a_shared_file_system_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / {tmp_path} rw shared:1 - {kind} host:/x rw\n")
+    monkeypatch.setattr("pipeline.tracking.client.MOUNTINFO", mounts)
+    cfg = config(tmp_path / "root", *([f"tracking.uri=sqlite+pysqlite:///{tmp_path}/x.db"] * (kind == "lustre")))
+    with pytest.raises(UsageError, match=rf"shared file system \({kind}\): run `mlflow server`"):
+        opened(cfg, tmp_path)
+    assert not (tmp_path / "root").exists()
 
 
 def test_remote_storage_needs_a_uri() -> None:
