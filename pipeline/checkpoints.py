@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MarlinError
-from pipeline.storage import AlreadyExists, NotFound, Store
+from pipeline.errors import MarlinError, UsageError
+from pipeline.storage import AlreadyExists, NotFound, Store, open_store
 from pipeline.storage.manifest import FileEntry, sha256_file, to_json
 
 SCHEMA = 1
 _log = logging.getLogger(__name__)
-MODEL_FILES = ("model.safetensors", "config.yaml")
+CONFIG_FILE = "config.yaml"
+MODEL_FILES = ("model.safetensors", CONFIG_FILE)
+_FILE = re.compile(r"^checkpoints/(step-\d{8})/")
 _MANIFEST = re.compile(r"^checkpoints/step-(\d{8})\.r(\d+)\.manifest\.json$")
 
 
@@ -47,10 +49,21 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def check_uploaded(run: Store, prefix: str, files: Sequence[FileEntry]) -> None:
+    """Raise `MarlinError` unless every file lies in storage in its full size, as it must before it is published."""
+    found = {item.key: item.size for item in run.list(f"{prefix}/")}
+    for entry in files:
+        if found.get(f"{prefix}/{entry.name}") != entry.size:
+            raise MarlinError(
+                f"{run.url}/{prefix}/{entry.name} was uploaded and is not there any more: "
+                "is the run training twice at once? End one of them, and start again"
+            )
+
+
 def publish_checkpoint(
     run: Store, step: int, prefix: str, files: Sequence[FileEntry], info: dict[str, Any]
 ) -> Checkpoint:
-    """Commit uploaded files as the next revision of a step.
+    """Commit uploaded files as the next revision of a step. Done again for the same ``prefix``, nothing is added.
 
     Args:
         run: the run's folder.
@@ -61,13 +74,15 @@ def publish_checkpoint(
     """
     ordered = tuple(sorted(files, key=lambda entry: entry.name))
     content = {"schema": SCHEMA, "step": step, "prefix": prefix, "files": [f.to_dict() for f in ordered], "info": info}
-    revision = 0
+    manifest, revision = to_json(content), 0
     while True:
+        key = f"checkpoints/{step_name(step)}.r{revision}.manifest.json"
         try:
-            run.create(f"checkpoints/{step_name(step)}.r{revision}.manifest.json", to_json(content))
+            run.create(key, manifest)
         except AlreadyExists:
-            revision += 1
-            continue
+            if not _holds(run, key, manifest):  # ours, where only the answer to an earlier try was lost
+                revision += 1
+                continue
         return Checkpoint(step, revision, prefix, ordered, info)
 
 
@@ -91,6 +106,25 @@ def list_revisions(run: Store) -> list[Checkpoint]:
     return [checkpoint for checkpoint in read if checkpoint is not None]
 
 
+def find_checkpoint(url: str) -> tuple[Store, Checkpoint]:
+    """The checkpoint at a URL, with its run: `<run>/checkpoints/step-00012000.r0`, or `<run>` for its newest.
+
+    Raises:
+        UsageError: there is none.
+    """
+    named = re.fullmatch(r"(.*)/checkpoints/(step-\d{8}\.r\d+)", url.rstrip("/"))
+    run = open_store(named[1] if named else url)
+    checkpoints = list_checkpoints(run)
+    if not checkpoints:
+        raise UsageError(f"{url}: no published checkpoint lies there; give the URL of a run")
+    if named is None:
+        return run, checkpoints[-1]
+    for checkpoint in checkpoints:
+        if checkpoint.name == named[2]:
+            return run, checkpoint
+    raise UsageError(f"{url}: no such checkpoint; there are {', '.join(each.name for each in checkpoints)}")
+
+
 def fetch_checkpoint(run: Store, checkpoint: Checkpoint, directory: Path, names: Collection[str] | None = None) -> Path:
     """Copy the files of a checkpoint into ``directory`` and check each against the manifest.
 
@@ -102,8 +136,11 @@ def fetch_checkpoint(run: Store, checkpoint: Checkpoint, directory: Path, names:
             continue
         target = directory / entry.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        run.fetch(f"{checkpoint.prefix}/{entry.name}", target)
-        if target.stat().st_size != entry.size or sha256_file(target) != entry.sha256:
+        for _ in range(2):  # what came damaged over the line may lie there whole
+            run.fetch(f"{checkpoint.prefix}/{entry.name}", target)
+            if target.stat().st_size == entry.size and sha256_file(target) == entry.sha256:
+                break
+        else:
             raise DamagedCheckpoint(
                 f"checkpoint {checkpoint.name} in {run.url}: {entry.name} is damaged (sha256 differs)"
             )
@@ -115,6 +152,33 @@ def delete_checkpoint(run: Store, checkpoint: Checkpoint) -> None:
     run.delete(f"checkpoints/{checkpoint.name}.manifest.json")
     for entry in checkpoint.files:
         run.delete(f"{checkpoint.prefix}/{entry.name}")
+
+
+def remove_unpublished(run: Store) -> None:
+    """Remove what publications and withdrawals that were cut short left behind; what a manifest names stays.
+
+    Only for the one that writes this run, while it publishes nothing.
+    """
+    keys = [item.key for item in run.list("checkpoints/")]
+    for key in unpublished(keys, list_revisions(run)):
+        run.delete(key)
+    run.remove_unfinished("checkpoints/")
+
+
+def unpublished(keys: Sequence[str], published: Sequence[Checkpoint]) -> list[str]:
+    """The files among ``keys`` that no checkpoint names. Those of steps with a damaged manifest are not among them."""
+    named = {f"{checkpoint.prefix}/{entry.name}" for checkpoint in published for entry in checkpoint.files}
+    readable = {f"checkpoints/{checkpoint.name}.manifest.json" for checkpoint in published}
+    doubtful = {key.split("/")[1].split(".")[0] for key in keys if _MANIFEST.match(key) and key not in readable}
+    files = [(key, found[1]) for key in keys if (found := _FILE.match(key))]
+    return [key for key, step in files if key not in named and step not in doubtful]
+
+
+def _holds(run: Store, key: str, data: bytes) -> bool:
+    try:
+        return run.read(key) == data
+    except NotFound:
+        return False
 
 
 def _read(run: Store, key: str, revision: int) -> Checkpoint | None:

@@ -32,8 +32,8 @@ def cell_name(cell: Cell) -> str:
     return f"{cell.stage}-{cell.precision}-{cell.offload}"
 
 
-def start(cell: Cell, world: World) -> tuple[Stepper, dict[str, Any]]:
-    """Fresh engines of a cell."""
+def configure(cell: Cell, world: World) -> Config:
+    """The configuration of a cell."""
     micro = CLIPS // world.size
     train = {
         "steps": STEPS,
@@ -41,7 +41,12 @@ def start(cell: Cell, world: World) -> tuple[Stepper, dict[str, Any]]:
         "micro_batch": micro,
         **{"zero_stage": cell.stage, "precision": cell.precision, "offload_optimizer": cell.offload},
     }
-    cfg = Config.model_validate({"train": train, "critic": {"weight": 0.5, "lipschitz": "clip", "clip": 0.05}})
+    return Config.model_validate({"train": train, "critic": {"weight": 0.5, "lipschitz": "clip", "clip": 0.05}})
+
+
+def start(cell: Cell, world: World) -> tuple[Stepper, dict[str, Any]]:
+    """Fresh engines of a cell."""
+    cfg = configure(cell, world)
     generator, critic = networks()
     engines = {
         "generator": make_engine(generator, cfg.train, 1, cell.stage, offload=cell.offload == "cpu"),
@@ -95,7 +100,7 @@ def measure(cell: Cell, world: World, folder: Path) -> dict[str, Any]:
     for offload in offloads:
         other = cell._replace(offload=offload)
         stepper, engines = start(other, world)
-        load_state(folder / cell_name(cell), engines)
+        load_state(folder / cell_name(cell), configure(other, world), engines, universal=False)
         for engine in engines.values():
             set_learning_rate(engine, RATE)
         resumed[offload] = [update(stepper, other, world, step) for step in range(STEPS // 2, STEPS)]

@@ -1,6 +1,9 @@
 """DeepSpeed engines of generator and critic, in one process group."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -9,13 +12,14 @@ from torch import Tensor, nn
 from pipeline.config.schema import TrainConfig
 from pipeline.config.support import Cell, refusal
 from pipeline.errors import UsageError
+from train.leanzero import make_lean
 from train.world import World, choose_accelerator
 
 # What the networks compute in; losses are summed in 32 bits always.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Values reduced at a time. DeepSpeed sets so much memory aside for each network, 2 GB of it unless told otherwise.
-_BUCKET = 25_000_000
+BUCKET = 25_000_000
 
 
 def refuse_unsupported(cell: Cell) -> None:
@@ -31,6 +35,17 @@ def refuse_unsupported(cell: Cell) -> None:
         raise UsageError(reason)
 
 
+def require_compiler() -> None:
+    """Look for what `torch.compile` needs beside Python: it would fail in the first step, at length.
+
+    Raises:
+        UsageError: there is no C++ compiler.
+    """
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    if not any(map(shutil.which, names)):
+        raise UsageError(f"model.compile=true needs a C++ compiler ({', '.join(names)}): install one, or leave it out")
+
+
 def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: int, *, offload: bool = False) -> Any:
     """A DeepSpeed engine with AdamW around ``module``; the trainer sets the learning rate before each update.
 
@@ -43,8 +58,11 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
     """
     import deepspeed
 
-    bucket = min(_BUCKET, sum(parameter.numel() for parameter in module.parameters()))
+    bucket = min(BUCKET, sum(parameter.numel() for parameter in module.parameters()))
     zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": bucket}
+    if stage == 3:  # DeepSpeed keeps 10⁹ weights whole once they were gathered: all of a ViT-L
+        zero |= {"stage3_max_live_parameters": 2 * BUCKET, "stage3_max_reuse_distance": 2 * BUCKET}
+        zero["stage3_prefetch_bucket_size"] = bucket
     if offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     settings: dict[str, Any] = {
@@ -70,7 +88,11 @@ def make_engine(module: nn.Module, cfg: TrainConfig, micro_batches: int, stage: 
             },
         },
     }
-    engine, *_ = deepspeed.initialize(model=module, model_parameters=module.parameters(), config=settings)
+    # Not the local rank: a launcher may show each rank its own GPU only.
+    place = SimpleNamespace(device_rank=torch.cuda.current_device() if torch.cuda.is_available() else 0)
+    engine, *_ = deepspeed.initialize(place, model=module, model_parameters=module.parameters(), config=settings)
+    if stage in (1, 2) and not offload:
+        make_lean(engine.optimizer)
     if stage == 0 and torch.distributed.get_world_size() == 1:
         # There is nobody to average gradients with; DeepSpeed would copy them all twice.
         engine.enable_backward_allreduce = False
@@ -81,6 +103,12 @@ def set_learning_rate(engine: Any, rate: float) -> None:
     """Use ``rate`` for the next update."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+
+
+def set_adamw(engine: Any, cfg: TrainConfig) -> None:
+    """Use the configured momenta and weight decay, whatever a checkpoint brought."""
+    for group in engine.optimizer.param_groups:
+        group["betas"], group["weight_decay"] = tuple(cfg.betas), cfg.weight_decay
 
 
 def full_parameters(engine: Any) -> dict[str, Tensor]:
@@ -105,13 +133,23 @@ def update_parameters(engine: Any, change: Callable[[Tensor], Tensor]) -> None:
             parameter.data.copy_(changed)
 
 
-def mean_over_ranks(values: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
-    """Average 0-dimensional tensors over all ranks."""
-    if world.size == 1:
-        return dict(values)
-    stacked = torch.stack([value.detach().float() for value in values.values()])
-    torch.distributed.all_reduce(stacked)
-    return dict(zip(values, stacked / world.size, strict=True))
+def over_ranks(mean: Mapping[str, Tensor], most: Mapping[str, float], world: World) -> dict[str, Tensor]:
+    """Values over all ranks, none waited for. A collective call.
+
+    Args:
+        mean: 0-dimensional tensors to average.
+        most: numbers of which the largest counts.
+        world: this rank.
+    """
+    numbers = torch.tensor(list(most.values()), pin_memory=world.device.type == "cuda")
+    means = [value.detach().float() for value in mean.values()]
+    mine = torch.cat([torch.stack(means), numbers.to(world.device, non_blocking=True)])
+    if world.size > 1:
+        every = mine.new_empty(world.size * len(mine))
+        torch.distributed.all_gather_into_tensor(every, mine)
+        every = every.view(world.size, -1)
+        mine = torch.cat([every[:, : len(mean)].mean(0), every[:, len(mean) :].amax(0)])
+    return dict(zip((*mean, *most), mine, strict=True))
 
 
 def _master(parameter: Tensor) -> Tensor:

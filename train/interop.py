@@ -77,8 +77,7 @@ def to_official(state: Mapping[str, Tensor], geometry: Geometry) -> State:
     """
     theirs = {_rename(name, ((ours, official) for official, ours in _OFFICIAL)): value for name, value in state.items()}
     embedding = _MARKS["official"]
-    cube = (CHANNELS, geometry.tubelet, geometry.patch, geometry.patch)
-    theirs[embedding] = theirs[embedding].reshape(-1, *cube)
+    theirs[embedding] = _as_convolution(theirs[embedding], geometry)
     theirs["encoder.pos_embedding.emb"] = sincos_table(geometry.tokens, len(theirs[embedding]))[None]
     if "mask_token" in state:
         theirs["decoder.pos_embedding.emb"] = sincos_table(geometry.tokens, state["mask_token"].shape[-1])[None]
@@ -101,6 +100,31 @@ def from_videomae(state: Mapping[str, Tensor]) -> State:
         if name in ours:
             ours[name] = torch.cat([ours[name][channel::CHANNELS] for channel in range(CHANNELS)])
     return _flat_embedding(ours)
+
+
+def to_hugging_face(state: Mapping[str, Tensor], geometry: Geometry) -> State:
+    """Weights as Hugging Face's `VideoMAEForPreTraining` loads them; an encoder alone as its `VideoMAEModel` does.
+
+    Args:
+        state: our weights.
+        geometry: clip and cube that they were trained on.
+    """
+    rules = [(ours, theirs) for theirs, ours in reversed(_HUGGING_FACE)]
+    theirs: State = {}
+    for name, value in state.items():
+        if name.endswith(".attn.qkv.weight"):
+            block = _rename(name.removesuffix("qkv.weight"), rules)
+            theirs |= {f"{block}{part}.weight": each for part, each in zip(_PARTS, value.chunk(3), strict=True)}
+        else:
+            theirs[_rename(name, rules)] = value
+    for name in ("decoder.head.weight", "decoder.head.bias"):
+        if name in theirs:
+            theirs[name] = torch.stack(theirs[name].chunk(CHANNELS), 1).flatten(0, 1)
+    embedding = _MARKS["hugging-face"]
+    theirs[embedding] = _as_convolution(theirs[embedding], geometry)
+    if "mask_token" not in state:
+        theirs = {name.removeprefix("videomae."): value for name, value in theirs.items()}
+    return {name: value.contiguous() for name, value in theirs.items()}
 
 
 def detect_layout(state: Mapping[str, Tensor]) -> Layout:
@@ -157,6 +181,10 @@ def _prefixed(state: Mapping[str, Tensor]) -> State:
     """Hugging Face's bare `VideoMAEModel` has no first part in its names."""
     bare = "embeddings.patch_embeddings.projection.weight" in state
     return {f"videomae.{name}" if bare else name: value for name, value in state.items()}
+
+
+def _as_convolution(embedding: Tensor, geometry: Geometry) -> Tensor:
+    return embedding.reshape(-1, CHANNELS, geometry.tubelet, geometry.patch, geometry.patch)
 
 
 def _flat_embedding(state: State) -> State:

@@ -22,13 +22,12 @@ from pipeline.errors import MarlinError
 from pipeline.layout import run_store
 from pipeline.storage import ReadStore
 from pipeline.storage.atomic import os_error
-from pipeline.tracking import flatten, open_tracker
 from train.collection import PeriodicCollection
 from train.data.batch import Batch
 from train.data.datasets import mix_members, open_data
 from train.data.loader import fixed_batches, fixed_clips, open_loader, total_steps
 from train.data.plan import accumulation
-from train.engine import make_engine, mean_over_ranks, set_learning_rate
+from train.engine import make_engine, over_ranks, require_compiler, set_learning_rate
 from train.export import geometry_of, model_of
 from train.flops import peak_flops, update_flops
 from train.init import start_from
@@ -39,10 +38,12 @@ from train.model import build_critic
 from train.nonfinite import NotFinite, SkipCount, advice
 from train.pictures import reconstruction_picture
 from train.publish import Publisher
+from train.record import open_record, record_checkpoints, record_data
 from train.resume import describe, resume
+from train.retention import retention_of
 from train.saving import save_state
 from train.schedule import learning_rate
-from train.status import Status, write_failure, write_status
+from train.status import Status, change_status, write_failure, write_status
 from train.step import Masker, Stepper
 from train.stop import StopFlag
 from train.validate import validate
@@ -63,6 +64,7 @@ class Trainer:
     def __init__(self, cfg: Config, world: World) -> None:
         self.cfg = cfg
         self.world = world
+        self.done = 0
         with ExitStack() as on_error:  # what was opened is closed again when a later line fails
             self._open(on_error)
             self._exit = on_error.pop_all()
@@ -70,6 +72,7 @@ class Trainer:
     def _open(self, on_exit: ExitStack) -> None:
         cfg, world = self.cfg, self.world
         self.run = run_store(cfg)
+        self.watchdog = on_exit.enter_context(Watchdog(world, cfg.train.hang_timeout, self._fail))
         self.dataset: Dataset | None = None
         self.data: ReadStore | None = None
         if cfg.data.source == "shards":
@@ -84,17 +87,25 @@ class Trainer:
         self.stepper = Stepper(cfg, self.engines["generator"], self.engines.get("critic"))
         scratch = _scratch(cfg, self.run.url, world)
         on_exit.callback(shutil.rmtree, scratch, ignore_errors=True)
-        self.publisher = Publisher(self.run, scratch, world, cfg.train.keep_last, cfg.train.grace)
+        self.tracker = on_exit.enter_context(open_record(cfg, self.run, world, scratch / "mlflow"))
+        self.publisher = Publisher(
+            self.run,
+            scratch,
+            world,
+            retention_of(cfg),
+            cfg.train.hang_timeout / 2,
+            committing=self.tracker.secure if self.tracker else None,
+            committed=partial(record_checkpoints, self.tracker, self.run) if self.tracker else None,
+        )
         on_exit.callback(self.publisher.close)
-        self.tracker = on_exit.enter_context(open_tracker(cfg, self.run)) if world.leads else None
         self.info = describe(cfg, self.dataset.identity if self.dataset else "synthetic", world)
         self.mix = mix_members(self.dataset) if self.dataset else []
         if self.tracker is not None:
-            mix = {str(place): member for place, member in enumerate(self.mix)}
-            self.tracker.log_params(flatten({"dataset": self.info["dataset"], "mix": mix}))
+            record_data(self.tracker, self.dataset, self.mix)
             if weights:
                 self.tracker.log_params({"model.init.sha256": weights})
         self.init = before[-1].info.get("init") if before else weights and {"url": cfg.model.init, "sha256": weights}
+        self.watchdog.beat()
         self.done = resume(cfg, self.run, self.engines, world, mine=self.info, scratch=scratch.parent)
         if cfg.model.init and not fresh and not self.done:
             raise MarlinError(
@@ -102,13 +113,12 @@ class Trainer:
                 "model.init again"
             )
         self.saved = self.done
-        self.skips = SkipCount(cfg.train.max_nonfinite)
+        self.skips = SkipCount(cfg.train.max_nonfinite, before[-1].info.get("skipped_steps", 0) if before else 0)
         flops, peak = update_flops(cfg, self.micro_batches), peak_flops(world.device, cfg.train.precision)
         self.rates = StepRates(cfg.train.global_batch, flops, peak, world.size, world.device)
         self.log = MetricLog(self.total, self.done, cfg.train.log_every, self.tracker)
         on_exit.callback(self.log.close)
         self.collection = on_exit.enter_context(PeriodicCollection())
-        self.watchdog = on_exit.enter_context(Watchdog(world, cfg.train.hang_timeout, self._fail))
 
     def __enter__(self) -> "Trainer":
         return self
@@ -118,7 +128,10 @@ class Trainer:
 
     def train(self) -> Status:
         """Train to the end, or to a stop signal; either way the state is published before this returns."""
-        self._write_status(Status("running", self.done))
+        if self.world.leads:
+            change_status(self.run, self._running)
+        self.watchdog.beat(self.done)
+        self.publisher.remove_leftovers()
         with open_loader(
             self.cfg,
             self.dataset,
@@ -132,18 +145,20 @@ class Trainer:
         ) as batches:
             while self.done < self.total and not self.stop.agreed():
                 self._update(batches)
+                self.watchdog.beat(self.done)
                 if self._due(self.cfg.train.val_every) and self.cfg.train.val_clips:
                     self._validate()
                 if self._due(self.cfg.train.checkpoint_every):
                     self._save()
                 self.collection.step(self.done)
-                self.watchdog.beat(self.done)
         if self.saved < self.done:
             self._save()
         self.publisher.wait()
-        finished = self.done >= self.total
-        status = Status("done", self.done) if finished else Status("resumable", self.done, "stopped by a signal")
-        self._write_status(status)
+        status = Status("done", self.done) if self.done >= self.total else _stopped(self.done)
+        if self.tracker is not None and status.state == "resumable":
+            self.tracker.will_continue()
+        if self.world.leads:
+            write_status(self.run, status)
         return status
 
     def _update(self, batches: Iterator[Batch]) -> None:
@@ -159,23 +174,25 @@ class Trainer:
             self.skips.finite()
         except NotFinite as cause:
             metrics = self._skip(cause)
-        # A count of the whole global batch, while `mean_over_ranks` averages.
+        # A count of the whole global batch, while means are logged.
         unparsed = torch.stack([unparsed_frames(batch.regions_BTHW) for batch in micro_batches]).sum()
         metrics["train/unparsed_frames"] = unparsed * self.world.size
         self.done += 1
+        most = {"train/data_wait_s": waited, "train/memory_gb": self.rates.memory()}
         values = {
-            **mean_over_ranks(metrics, self.world),
+            **over_ranks(metrics, most, self.world),
             "train/lr": rate,
             "train/samples": self.done * self.cfg.train.global_batch,
             **self.rates(self.log.step_time()),
-            "train/data_wait_s": waited,
             "train/skipped_steps": self.skips.total,
         }
+        if self.cfg.train.precision == "fp16":
+            values["train/loss_scale"] = self.engines["generator"].optimizer.cur_scale
         self.log.add(self.done, values)
 
     def _skip(self, cause: NotFinite) -> dict[str, torch.Tensor]:
         """Count an update that was left out; returns those of its losses that are finite."""
-        losses = mean_over_ranks(cause.losses, self.world)
+        losses = over_ranks(cause.losses, {}, self.world)
         values = {name: float(value) for name, value in losses.items()}
         _log.warning("%s", self.skips.skipped(self.done + 1, cause, values, advice(self.cfg.train.precision)))
         return {name: losses[name] for name, value in values.items() if math.isfinite(value)}
@@ -197,10 +214,12 @@ class Trainer:
             picture = reconstruction_picture(
                 found.masked, found.predicted_BMP, geometry_of(cfg), normalized=cfg.train.normalize_target
             )
-            self.tracker.log_metrics({"val/mse": found.mse}, self.done)
+            samples = self.done * cfg.train.global_batch
+            self.tracker.log_metrics({"val/mse": found.mse, "val/samples": samples}, self.done)
             self.tracker.log_image("reconstruction", picture, self.done)
             _log.info("step %d/%d val mse %.4g", self.done, self.total, found.mse)
         self.log.step_time()
+        self.watchdog.beat(self.done)
 
     def _save(self) -> None:
         info = self.info | {"samples": self.done * self.cfg.train.global_batch}
@@ -208,19 +227,27 @@ class Trainer:
             info["mix"] = self.mix
         if self.init:
             info["init"] = self.init
-        if self.tracker is not None:
-            info["mlflow_run_id"] = self.tracker.run_id
+        info["skipped_steps"] = self.skips.total
+        if self.tracker is not None and (mlflow_run := self.tracker.run_id):
+            info["mlflow_run_id"] = mlflow_run
+        self.log.flush()  # what was measured up to here is told before the checkpoint is published
         save = partial(save_state, cfg=self.cfg, engines=self.engines, world=self.world)
         self.publisher.publish(self.done, save, info)
         self.saved = self.done
         self.log.step_time()
+        self.watchdog.beat(self.done)
+
+    def _running(self, before: Status | None) -> Status | None:
+        """What the status becomes at the start, unless another rank has failed meanwhile."""
+        return None if before and before.state == "failed" else Status("running", self.done)
 
     def _fail(self, reason: str) -> None:
-        write_failure(self.run, MarlinError(reason), self.done)
+        write_failure(self.run, MarlinError(reason), self.done or None)
 
-    def _write_status(self, status: Status) -> None:
-        if self.world.leads:
-            write_status(self.run, status)
+
+def _stopped(done: int) -> Status:
+    said = f"stopped after step {done}, state published" if done else "stopped before the first step"
+    return Status("resumable", done, said)
 
 
 def _build_engines(cfg: Config, micro_batches: int, init: str) -> tuple[dict[str, Any], str]:
@@ -229,6 +256,7 @@ def _build_engines(cfg: Config, micro_batches: int, init: str) -> tuple[dict[str
     generator = model_of(cfg)
     weights = start_from(init, generator) if init else ""
     if cfg.model.compile:
+        require_compiler()
         generator.compile(dynamic=False)
     critic = build_critic(cfg.model.size, geometry_of(cfg)) if cfg.critic.weight > 0 else None
     offload = cfg.train.offload_optimizer == "cpu"

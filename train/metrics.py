@@ -88,16 +88,16 @@ class StepRates:
         self._clips, self._flops, self._peak, self._world, self._device = clips, flops, peak, world, device
 
     def __call__(self, seconds: float) -> dict[str, float]:
-        """The rates of a step that took so many seconds; GB is 10⁹ bytes, of this rank, the most so far."""
+        """The rates of a step that took so many seconds."""
         rate = self._flops / seconds / self._world
         values = {
             "train/clips_per_s": self._clips / seconds,
             "train/tflops": rate / 1e12,
-            "train/memory_gb": self._memory(),
         }
         return values if self._peak is None else values | {"train/mfu": rate / self._peak}
 
-    def _memory(self) -> float:
+    def memory(self) -> float:
+        """The most memory of this rank so far, in 10⁹ bytes."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9

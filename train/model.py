@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from train.attention import attend
 from train.cubes import patchify
+from train.linear import Linear, linear
 from train.sizes import CHANNELS, SIZES, TUBELET, ViTSize
 
 PIXEL_SCALES = {
@@ -71,20 +72,27 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, x_BND: Tensor, first: int = 0) -> Tensor:
         """Every token from `first` on, mixed with all."""
         b, n, d = x_BND.shape
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x_BND, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)
+        q, k, v = self.project(x_BND)
+        mixed = attend(q[:, :, first:], k, v)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n - first, d))
         return out
+
+    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each head: (B, heads, N, D / heads) each."""
+        b, n, d = x_BND.shape
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        # Three views: their gradients are put together by one copy, which a permuted (3, B, heads, N, d) needs two for.
+        parts = linear(x_BND, self.qkv.weight, bias).chunk(3, dim=-1)
+        q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in parts)
+        return q, k, v
 
 
 class Block(nn.Module):
@@ -95,7 +103,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
 
     def forward(self, x_BND: Tensor, first: int = 0) -> Tensor:
         """The block's output for the tokens from `first` on; it sees all."""
@@ -159,12 +167,12 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.geometry = geometry
         self.normalize = normalize
-        self.embed = nn.Linear(geometry.cube, encoder.width)
+        self.embed = Linear(geometry.cube, encoder.width)
         self.encoder = Transformer(encoder, recompute)
-        self.enc_to_dec = nn.Linear(encoder.width, decoder.width, bias=False)
+        self.enc_to_dec = Linear(encoder.width, decoder.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.decoder = Transformer(decoder, recompute)
-        self.head = nn.Linear(decoder.width, geometry.cube)
+        self.head = Linear(decoder.width, geometry.cube)
         self.register_buffer("enc_pos", sincos_table(geometry.tokens, encoder.width), persistent=False)
         self.register_buffer("dec_pos", sincos_table(geometry.tokens, decoder.width), persistent=False)
         for name, values in zip(("pixel_mean_P", "pixel_spread_P"), PIXEL_SCALES[normalize], strict=True):
@@ -203,11 +211,14 @@ class MaskedAutoencoder(nn.Module):
         Returns:
             (B, N, D), or (B, D) when pooled.
         """
-        cubes_BNP = patchify(clips_BCTHW, self.geometry.tubelet, self.geometry.patch)
-        tokens_BND = self._embed(cubes_BNP)
-        mixed_BND = self.encoder.mix(tokens_BND + self.enc_pos.to(tokens_BND.dtype))
+        mixed_BND = self.encoder.mix(self.embed_clips(clips_BCTHW))
         out: Tensor = self.encoder.norm(mixed_BND.mean(1) if pool else mixed_BND)
         return out
+
+    def embed_clips(self, clips_BCTHW: Tensor) -> Tensor:
+        """What the encoder's first block is given when every cube is visible: cubes with positions, (B, N, D)."""
+        tokens_BND = self._embed(patchify(clips_BCTHW, self.geometry.tubelet, self.geometry.patch))
+        return tokens_BND + self.enc_pos.to(tokens_BND.dtype)
 
     def _tokens(self, cubes_BNP: Tensor, visible_BV: Tensor) -> Tensor:
         """Embed only the cubes that the encoder sees."""
@@ -216,7 +227,8 @@ class MaskedAutoencoder(nn.Module):
 
     def _embed(self, cubes_BKP: Tensor) -> Tensor:
         if self.normalize != "none":
-            cubes_BKP = (cubes_BKP - self.pixel_mean_P) / self.pixel_spread_P
+            # DeepSpeed leaves these in 32 bits.
+            cubes_BKP = ((cubes_BKP - self.pixel_mean_P) / self.pixel_spread_P).to(cubes_BKP.dtype)
         embedded: Tensor = self.embed(cubes_BKP)
         return embedded
 
@@ -226,7 +238,7 @@ class Critic(nn.Module):
 
     def __init__(self, cube: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(cube, hidden), nn.LeakyReLU(), nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(Linear(cube, hidden), nn.LeakyReLU(), Linear(hidden, 1))
         self.apply(_init_weights)
 
     def forward(self, cubes_BMP: Tensor) -> Tensor:

@@ -64,16 +64,17 @@ class Undo:
 
 
 class SkipCount:
-    """Updates left out since the start, and in a row.
+    """Updates left out of the run, and in a row.
 
     Args:
         most: so many in a row end the run.
+        total: those before this start.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, total: int = 0) -> None:
         self._most = most
         self._row = 0
-        self.total = 0
+        self.total = total
 
     def finite(self) -> None:
         """An update was done."""
@@ -130,7 +131,7 @@ def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> Tensor
         engine.step()
         return None
     if hasattr(engine.optimizer, "overflow"):
-        engine.step()
+        _step_scaled(engine, network)
         finite, norm = engine.was_step_applied(), engine.get_global_grad_norm()
     else:  # stage 0: torch's own optimiser, which does not look
         gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
@@ -142,3 +143,14 @@ def take_step(engine: Any, network: str, losses: Mapping[str, Tensor]) -> Tensor
     if not finite:
         raise NotFinite(network, losses)
     return torch.as_tensor(norm, device=engine.device)
+
+
+def _step_scaled(engine: Any, network: str) -> None:
+    try:
+        engine.step()
+    except Exception as error:  # DeepSpeed raises a bare one
+        if "loss scale already at minimum" not in str(error):
+            raise
+        raise MarlinError(
+            f"the gradients of the {network} overflow fp16 whatever their losses are scaled by: {advice('fp16')}"
+        ) from None

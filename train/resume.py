@@ -11,18 +11,33 @@ from pipeline.checkpoints import Checkpoint, DamagedCheckpoint, fetch_checkpoint
 from pipeline.config.schema import Config
 from pipeline.errors import UsageError
 from pipeline.storage import NotFound, Store
+from pipeline.tracking import flatten
 from train.saving import load_state
+from train.universal import make_universal
 from train.world import World
 
 _log = logging.getLogger(__name__)
 
 
+# What may change from one start to the next, though the training is another one then.
+_SETTINGS = (
+    *("critic.weight", "critic.steps", "critic.lipschitz", "critic.clip", "critic.penalty"),
+    *("train.steps", "train.epochs", "train.base_lr", "train.min_lr", "train.warmup"),
+    *("train.betas", "train.weight_decay"),
+)
+
+_MAY_DIFFER = ("settings", "world")
+
+
 def describe(cfg: Config, dataset_identity: str, world: World) -> dict[str, Any]:
-    """What a checkpoint says of itself, and what a resuming run must share with it."""
+    """What a checkpoint says of itself, and what a resuming run must share with it, but for `_MAY_DIFFER`."""
+    flat = flatten(cfg.model_dump(mode="json"))
     return {
         "dataset": dataset_identity,
         "model": cfg.model.size,
         "clip": [cfg.data.frames, cfg.data.stride, cfg.preprocess.size, cfg.model.patch],
+        "order": [cfg.data.epoch_unit, cfg.data.streams],
+        "flip": cfg.data.flip,
         "normalize": cfg.data.normalize,
         "normalize_target": cfg.train.normalize_target,
         "mask": cfg.data.mask.model_dump(mode="json"),
@@ -32,6 +47,7 @@ def describe(cfg: Config, dataset_identity: str, world: World) -> dict[str, Any]
         "precision": cfg.train.precision,
         "global_batch": cfg.train.global_batch,
         "seed": cfg.train.seed,
+        "settings": {name: flat[name] for name in _SETTINGS},
     }
 
 
@@ -49,7 +65,13 @@ def resume(
         directory = scratch / f"resume-{world.rank - world.local_rank}"
         if not _all_agree(_fetched(run, checkpoint, directory, world), world):
             continue
-        load_state(directory, engines)
+        if checkpoint.info["world"] != world.size:
+            _log.info("converting %s: ranks %s, now %s", checkpoint.name, checkpoint.info["world"], world.size)
+            if world.local_rank == 0:
+                for name in engines:
+                    make_universal(directory, name)
+            _all_agree(True, world)  # nobody reads before it is there
+        load_state(directory, cfg, engines, universal=checkpoint.info["world"] != world.size)
         _all_agree(True, world)  # nobody still reads
         if world.local_rank == 0:
             shutil.rmtree(directory)
@@ -72,9 +94,13 @@ def _fetched(run: Store, checkpoint: Checkpoint, directory: Path, world: World) 
 
 
 def _check_belongs(cfg: Config, run: Store, checkpoint: Checkpoint, mine: dict[str, Any]) -> None:
+    for name, value in mine["settings"].items():
+        saved = checkpoint.info.get("settings", {}).get(name, value)
+        if saved != value:
+            _log.warning("the run goes on with %s=%s, it was trained with %s so far", name, value, saved)
     for key, value in mine.items():
         saved = checkpoint.info.get(key)
-        if saved == value or (key == "dataset" and cfg.train.accept_dataset_change):
+        if saved == value or key in _MAY_DIFFER or (key == "dataset" and cfg.train.accept_dataset_change):
             continue
         advice = "give another run.name to start anew, or undo the change"
         if key == "dataset":

@@ -3,28 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
-from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
-
 from pipeline.config.schema import Config
-from train.engine import full_parameters
+from pipeline.errors import MarlinError
+from train.engine import full_parameters, set_adamw
 from train.export import save_model
+from train.universal import CLIENT_STATE, tensors_only
 from train.world import World
-
-# The only classes in DeepSpeed's files beside tensors and plain values; all hold numbers.
-_ALLOWED = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
-
-
-class SafeCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]
-    """DeepSpeed's file format, read without running code from the file."""
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        """Load tensors and plain values only; anything else in the file is an error."""
-        with torch.serialization.safe_globals(_ALLOWED):
-            return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def save_state(directory: Path, cfg: Config, engines: dict[str, Any], world: World) -> None:
@@ -38,7 +22,7 @@ def save_state(directory: Path, cfg: Config, engines: dict[str, Any], world: Wor
     """
     for name, engine in engines.items():
         (directory / name).mkdir(parents=True)
-        engine.save_checkpoint(str(directory), tag=name, save_latest=False)
+        engine.save_checkpoint(str(directory), tag=name, save_latest=False, client_state=CLIENT_STATE)
     weights = {name: full_parameters(engine) for name, engine in engines.items()}
     for script in directory.glob("*.py"):
         script.unlink()  # DeepSpeed's converters come with DeepSpeed; no code travels through storage
@@ -46,8 +30,23 @@ def save_state(directory: Path, cfg: Config, engines: dict[str, Any], world: Wor
         save_model(directory, cfg, weights["generator"], weights.get("critic", {}))
 
 
-def load_state(directory: Path, engines: dict[str, Any]) -> None:
-    """Restore every engine from a folder that holds the files of all ranks. A collective call."""
+def load_state(directory: Path, cfg: Config, engines: dict[str, Any], *, universal: bool) -> None:
+    """Restore every engine from a folder that holds the files of all ranks. A collective call.
+
+    Args:
+        directory: local copy of a checkpoint, each engine's state in universal form where that is said.
+        cfg: the resolved configuration.
+        engines: DeepSpeed engines by name.
+        universal: `make_universal` was called, as the checkpoint is of another number of ranks.
+
+    Raises:
+        MarlinError: an engine's state is not there.
+    """
     for name, engine in engines.items():
-        engine.checkpoint_engine = SafeCheckpointEngine(config_params=engine._config)
-        engine.load_checkpoint(str(directory), tag=name)
+        engine._config.load_universal_checkpoint = universal and engine.zero_optimization()
+        with tensors_only():
+            path, _ = engine.load_checkpoint(str(directory), tag=name)
+        engine._config.load_universal_checkpoint = False
+        if path is None:
+            raise MarlinError(f"DeepSpeed finds no state of the {name} in the checkpoint: it is not of this run")
+        set_adamw(engine, cfg.train)

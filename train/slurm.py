@@ -1,9 +1,10 @@
-"""Ranks that `srun` starts: SLURM's variables told the way torchrun does."""
+"""Ranks, or launchers of ranks, that `srun` starts: SLURM's variables told the way torchrun does."""
 
 import re
 from collections.abc import Mapping, MutableMapping
 
 from pipeline.errors import UsageError
+from train.meeting import Meeting
 
 _FIRST_PORT, _PORTS = 20000, 10000  # below the range that Linux hands out
 
@@ -34,6 +35,22 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     }
     for name, value in found.items():
         environment.setdefault(name, value)
+
+
+def launchers_meeting(environment: Mapping[str, str]) -> Meeting | None:
+    """Of a step with one task a node, each a launcher; None where there is no step of several nodes.
+
+    Raises:
+        UsageError: the step has other than one task a node.
+    """
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    if nodes == 1:
+        return None
+    if int(environment["SLURM_STEP_NUM_TASKS"]) != nodes:
+        raise UsageError("launch.slurm.launcher=node needs one task a node: srun --ntasks-per-node=1")
+    host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+    port = int(environment.get("MASTER_PORT") or _port(environment))
+    return Meeting(nodes, int(environment["SLURM_NODEID"]), host, port)
 
 
 def first_host(nodes: str) -> str:

@@ -13,7 +13,7 @@ EXIT_RESUMABLE = 75
 
 
 class StopFlag:
-    """Set by the first stop signal; a second one leaves at once.
+    """Set by the first stop signal; a second one leaves at once. Signals that the process ignores stay ignored.
 
     Args:
         timeout: how long ranks wait for each other's answer; None takes PyTorch's default.
@@ -24,7 +24,8 @@ class StopFlag:
         # Its own gloo group on the CPU: asking it never waits for the device.
         alone = distributed.get_world_size() == 1
         self._group = None if alone else distributed.new_group(backend="gloo", timeout=timeout)
-        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._on_signal) for number in heard}
 
     def __enter__(self) -> "StopFlag":
         return self

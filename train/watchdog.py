@@ -25,7 +25,7 @@ _OURS = str(Path(__file__).resolve().parent)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank was when nothing moved any more."""
+    """Where a rank was when nothing moved any more; ``done`` is -1 while the run starts."""
 
     host: str
     done: int
@@ -34,22 +34,30 @@ class Place:
 
 
 class Watchdog:
-    """Ends the process when no step is finished for `seconds`. Use as a context manager.
+    """Ends the process when nothing is finished for `seconds`. Use as a context manager.
 
     Args:
         world: this rank.
         seconds: without a call of `beat`, after which the run hangs.
         report: told the reason before the process ends.
+        what: what did not happen in that time, and the setting that says how long to wait.
     """
 
-    def __init__(self, world: World, seconds: float, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        seconds: float,
+        report: Callable[[str], None],
+        what: str = "no step was finished for {} s (train.hang_timeout)",
+    ) -> None:
         self._world = world
         self._seconds = seconds
-        # Where the ranks met; it answers while collective calls are stuck.
-        self._store = distributed_c10d._get_default_store() if world.size > 1 else None
+        # A connection of its own: one that waits in a collective call takes no other question.
+        self._store = world.store.clone() if world.store and world.size > 1 else None  # type: ignore[attr-defined]
         self._report = report
+        self._what = what.format(f"{seconds:g}")
         self._main = threading.get_ident()
-        self._done = 0
+        self._done = -1
         self._beaten = time.monotonic()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -64,8 +72,8 @@ class Watchdog:
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
 
-    def beat(self, done: int) -> None:
-        """A step is finished, or a checkpoint saved."""
+    def beat(self, done: int = -1) -> None:
+        """So many steps are done, or a part of the start, and what comes next begins."""
         self._done, self._beaten = done, time.monotonic()
         # Needs no Python to run: for code that never lets go of the interpreter, which keeps the thread from its work.
         faulthandler.dump_traceback_later(self._seconds + 3 * _ANSWER_SECONDS, exit=True, file=_STDERR)
@@ -77,10 +85,10 @@ class Watchdog:
 
     def _end(self) -> None:
         mine = self._place()
-        print(f"rank {self._world.rank} on {mine.host}: no step for {self._seconds} s", file=sys.stderr, flush=True)
+        print(f"rank {self._world.rank} on {mine.host}: {self._what}", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(file=_STDERR, all_threads=True)
         try:
-            self._report(verdict(self._ask(mine), self._world.size, self._seconds))
+            self._report(verdict(self._ask(mine), self._world.size, self._what))
             # Not before all have spoken: the launcher ends the others when the first one leaves.
             self._gather("told", "")
         except Exception as error:  # storage is gone as well: there is nobody left to tell
@@ -117,9 +125,8 @@ class Watchdog:
         return Place(socket.gethostname(), self._done, _innermost(frames[self._main]), waits)
 
 
-def verdict(places: dict[int, Place], size: int, seconds: float) -> str:
-    """Which rank the others wait for, in words."""
-    start = f"no step was finished for {seconds:g} s (train.hang_timeout)"
+def verdict(places: dict[int, Place], size: int, start: str) -> str:
+    """Which rank the others wait for, in words after `start`."""
     end = "the stacks of all ranks are in the log; the next start continues"
     hosts = {rank: found.host for rank, found in places.items()}
     silent = [rank for rank in range(size) if rank not in places]
@@ -127,11 +134,16 @@ def verdict(places: dict[int, Place], size: int, seconds: float) -> str:
         return f"{start}: {ranks_text(silent)} of {size} did not answer at all; {end}"
     behind = _behind(places)
     if not behind:
-        return f"{start}: all ranks are in step {places[0].done + 1}, and none is behind: at {places[0].where}; {end}"
+        return f"{start}: all ranks are in {_part(places[0].done)}, and none is behind: at {places[0].where}; {end}"
     who = ", ".join(
-        f"{place(rank, hosts)} in step {places[rank].done + 1} at {places[rank].where}" for rank in behind[:4]
+        f"{place(rank, hosts)} in {_part(places[rank].done)} at {places[rank].where}" for rank in behind[:4]
     )
     return f"{start}: the others wait for {who}; {end}" if size > 1 else f"{start}: at {places[0].where}; {end}"
+
+
+def _part(done: int) -> str:
+    """What comes after so many steps."""
+    return "the start" if done < 0 else f"step {done + 1}"
 
 
 def _behind(places: dict[int, Place]) -> Sequence[int]:

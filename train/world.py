@@ -4,6 +4,10 @@ import os
 from dataclasses import dataclass
 
 import torch
+from torch._C._distributed_c10d import Store
+
+LAUNCHER = "MARLIN_LAUNCHER_PID"
+"""Variable that tells the ranks which process started them."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class World:
     local_rank: int
     device: torch.device
     nodes: int = 1
+    store: Store | None = None  # where the ranks met
 
     @property
     def leads(self) -> bool:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from train.engine import (
     full_parameters,
     make_engine,
-    mean_over_ranks,
+    over_ranks,
     set_learning_rate,
     update_parameters,
 )
+from train.export import geometry_of, model_of
 from train.join import join_world
 from train.world import World
 
@@ -78,6 +79,17 @@ def test_changed_parameters_stay_changed(make_config: MakeConfig, stage: int, pr
         torch.testing.assert_close(value, torch.full_like(value, 0.25), atol=1e-3, rtol=0)
 
 
-def test_the_mean_over_one_rank_is_the_value() -> None:
-    values = {"a": torch.tensor(1.5)}
-    assert mean_over_ranks(values, World(0, 1, 0, torch.device("cpu"))) == values
+def test_pixels_are_scaled_in_bf16_too(make_config: MakeConfig) -> None:
+    """DeepSpeed turns weights into bf16, and not what pixels are scaled by."""
+    join_world()
+    train = {"global_batch": 1, "micro_batch": 1, "zero_stage": 1, "precision": "bf16"}
+    cfg = make_config(data={"normalize": "imagenet"}, train=train)
+    engine = make_engine(model_of(cfg), cfg.train, 1, 1)
+    cubes_BNP = torch.rand(1, geometry_of(cfg).tokens, geometry_of(cfg).cube, dtype=torch.bfloat16)
+    order_BN = torch.arange(geometry_of(cfg).tokens)[None]
+    assert engine(cubes_BNP, order_BN[:, :4], order_BN[:, 4:]).dtype == torch.bfloat16
+
+
+def test_one_rank_has_its_own_values() -> None:
+    found = over_ranks({"a": torch.tensor(1.5)}, {"b": 2.0}, World(0, 1, 0, torch.device("cpu")))
+    assert {name: float(value) for name, value in found.items()} == {"a": 1.5, "b": 2.0}

@@ -60,8 +60,18 @@ def test_it_goes_on_without_them_and_never_from_nothing(
 
 
 @pytest.mark.heavy
-def test_a_compiled_run_trains_the_same(training: MakeTraining, tmp_path: Path) -> None:
-    plain = trained(training("plain", "train.steps=3"), tmp_path / "plain").state_dict()
-    compiled = trained(training("compiled", "train.steps=3", "model.compile=true"), tmp_path / "compiled").state_dict()
+@pytest.mark.parametrize(
+    "variant",
+    [
+        ("train.zero_stage=0",),
+        ("train.zero_stage=1", "train.micro_batch=2"),
+        ("train.zero_stage=2", "model.checkpoint_activations=true"),
+    ],
+    ids=["plain", "accumulation", "checkpointed"],
+)
+def test_a_compiled_run_trains_the_same(training: MakeTraining, tmp_path: Path, variant: tuple[str, ...]) -> None:
+    settings = ("train.steps=3", *variant)
+    plain = trained(training("plain", *settings), tmp_path / "plain").state_dict()
+    compiled = trained(training("compiled", *settings, "model.compile=true"), tmp_path / "compiled").state_dict()
     for key, value in compiled.items():
         torch.testing.assert_close(value, plain[key], atol=2e-3, rtol=0, msg=lambda m, k=key: f"{k}: {m}")

@@ -132,6 +132,21 @@ def test_batches_outlive_the_loader(make_config: MakeConfig, drawn: Drawn):
     assert all(same(*pair) for pair in zip(kept, again, strict=True))
 
 
+@pytest.mark.parametrize("keep_gb", [1.0, 0.0006])
+def test_frames_that_are_kept_are_the_same(
+    make_config: MakeConfig, drawn: Drawn, monkeypatch: pytest.MonkeyPatch, keep_gb: float
+):
+    plain = take(make_config(data={"flip": True, "decoder": "opencv"}), drawn, 12)
+    decoded: list[int] = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: decoded.append(1) or decode(*args))
+    kept = take(make_config(data={"flip": True, "decoder": "opencv", "keep_gb": keep_gb, "threads": 3}), drawn, 12)
+    assert all(same(*pair) for pair in zip(plain, kept, strict=True))
+    every = sum(sample.frames for sample in drawn.dataset.of_split("train"))
+    # All of them once (a few twice, by two threads at once), or most of them at each use.
+    assert every <= len(decoded) < 1.2 * every if keep_gb == 1 else len(decoded) > 1.2 * every
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_fixed_clips_are_the_same_whole_pass_every_time(make_config: MakeConfig, drawn: Drawn, decoder: str):
     cfg = make_config(data={"decoder": decoder}, train={"micro_batch": 4})

@@ -9,9 +9,10 @@ import torch
 
 from pipeline.checkpoints import fetch_checkpoint, list_checkpoints, publish_checkpoint
 from pipeline.errors import MarlinError
-from pipeline.storage import Store, open_store
+from pipeline.storage import Denied, Store, open_store
 from pipeline.storage.local import LocalStore
 from train.publish import Publisher
+from train.retention import Retention
 from train.world import World
 
 LEAD = World(0, 1, 0, torch.device("cpu"))
@@ -24,7 +25,7 @@ def run(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publisher(run: Store, tmp_path: Path) -> Publisher:
-    return Publisher(run, tmp_path / "scratch", LEAD, keep=2, timeout=1)
+    return Publisher(run, tmp_path / "scratch", LEAD, Retention(last=2), patience=1)
 
 
 def save(content: str) -> Callable[[Path], None]:
@@ -96,9 +97,26 @@ def test_old_checkpoints_and_replaced_revisions_go(publisher: Publisher, run: St
     assert len(files) == 6
 
 
+def test_cleaning_that_is_refused_costs_a_warning(
+    publisher: Publisher, run: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: LocalStore, prefix: str) -> None:
+        raise Denied("access denied: ask the owner of the bucket")
+
+    monkeypatch.setattr(LocalStore, "remove_unfinished", refuse)
+    run.write("checkpoints/step-00000001/killed/a", b"half")
+    publisher.remove_leftovers()
+    for step in (1, 2, 3):
+        publisher.publish(step, save(str(step)), {})
+    publisher.wait()
+    assert [checkpoint.step for checkpoint in list_checkpoints(run)] == [2, 3]
+    assert not list(run.list("checkpoints/step-00000001"))
+    assert "stays for now: access denied" in caplog.text
+
+
 def test_a_rank_that_never_finishes_is_named(run: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.publish._shared_name", lambda world: "shared")
-    publisher = Publisher(run, tmp_path / "scratch", World(0, 2, 0, torch.device("cpu")), keep=2, timeout=0)
+    publisher = Publisher(run, tmp_path / "scratch", World(0, 2, 0, torch.device("cpu")), Retention(last=2), patience=0)
     publisher.publish(1, save("x"), {})
     with pytest.raises(MarlinError, match="rank 1 did not finish uploading checkpoints/step-00000001/shared"):
         publisher.wait()
@@ -110,7 +128,7 @@ def test_the_files_of_all_ranks_are_in_one_manifest(
 ) -> None:
     monkeypatch.setattr("train.publish._shared_name", lambda world: "shared")
     worlds = [World(rank, 2, rank, torch.device("cpu")) for rank in (0, 1)]
-    publishers = [Publisher(run, tmp_path / f"scratch-{w.rank}", w, keep=2, timeout=60) for w in worlds]
+    publishers = [Publisher(run, tmp_path / f"scratch-{w.rank}", w, Retention(last=2), patience=60) for w in worlds]
     for rank, publisher in enumerate(publishers):
         publisher.publish(1, lambda folder, rank=rank: (folder / f"rank-{rank}").write_text("x"), {})
     for publisher in publishers:

@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.errors import UsageError
-from train.slurm import adopt_slurm, first_host
+from train.meeting import Meeting, speaks
+from train.slurm import adopt_slurm, first_host, launchers_meeting
 
 STEP = {
     "SLURM_STEP_NUM_TASKS": "4",
@@ -79,3 +80,33 @@ def test_uneven_tasks_are_refused(tasks: str) -> None:
 def test_a_list_without_a_node_is_refused() -> None:
     with pytest.raises(UsageError, match="names no node"):
         first_host("")
+
+
+LAUNCHERS = STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_NODEID": "1"}
+
+
+def test_launchers_of_several_nodes_meet_at_the_first() -> None:
+    meeting = launchers_meeting(LAUNCHERS)
+    assert meeting is not None
+    assert (meeting.nodes, meeting.node, meeting.host) == (2, 1, "gpu03")
+    assert 20000 <= meeting.port < 30000
+    chosen = launchers_meeting(LAUNCHERS | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "99"})
+    assert chosen == Meeting(2, 1, "10.0.0.1", 99)
+
+
+@pytest.mark.parametrize("environment", [{}, LAUNCHERS | {"SLURM_STEP_NUM_NODES": "1"}])
+def test_one_launcher_alone_meets_nobody(environment: dict[str, str]) -> None:
+    assert launchers_meeting(environment) is None
+
+
+def test_several_launchers_a_node_are_refused() -> None:
+    with pytest.raises(UsageError, match="--ntasks-per-node=1"):
+        launchers_meeting(STEP)
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [({}, True), (STEP, False), (STEP | {"SLURM_PROCID": "0"}, True), (STEP | {"RANK": "0"}, True), (LAUNCHERS, False)],
+)
+def test_one_command_tells_how_it_went(environment: dict[str, str], first: bool) -> None:
+    assert speaks(environment) is first

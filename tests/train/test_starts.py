@@ -8,17 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from drawn import Drawn
 from drawn_runs import small_config
 from ranks import finish, free_port, places, start_ranks
+from torch.distributed import HashStore
 from training import REPOSITORY, environment, marlin, write_config
 
 from pipeline.config.schema import Config
+from pipeline.errors import MarlinError
 from pipeline.layout import run_store
 from pipeline.tracking import metric_history
+from train.preflight import meet, ranks_text
 from train.preflight import places as places_text
-from train.preflight import ranks_text
 from train.status import read_status
+from train.world import World
 
 MakePair = Callable[[str], tuple[Config, str]]
 VERB = ["-m", "pipeline.cli", "train", "-c"]
@@ -134,6 +138,16 @@ def test_a_link_without_an_answer_is_named(pair: MakePair) -> None:
     assert code == 1
     host = socket.gethostname()
     assert f"no answer over the link from rank 1 ({host}) to rank 0 ({host}) within 4 s" in err.splitlines()[-1]
+
+
+def test_two_ranks_of_three_name_the_third() -> None:
+    store = HashStore()
+    first, second = (World(rank, 3, rank, torch.device("cpu")) for rank in (0, 1))
+    store.set("host/1", "elsewhere")
+    with pytest.raises(MarlinError, match=r"^rank 2 of 3 did not start within 1 s .*, while rank 0 on .*elsewhere did"):
+        meet(store, first, 1)
+    store.set("host/2", "there")
+    assert meet(store, second, 1)[2] == "there"
 
 
 def test_places_in_words() -> None:

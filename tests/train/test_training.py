@@ -1,29 +1,32 @@
 """Training runs on a drawn dataset: golden losses, published checkpoints, and continuing after every kind of end."""
 
+import itertools
 import json
 import logging
 import math
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn import Drawn, drawn_unparsed
 from mlflow import MlflowClient
 from synthetic import DrawnTrack, write_dataset
+from torch.optim import AdamW
 from training import (
     MakeTraining,
     interrupted,
     weights,
 )
 
-from eval.job import open_checkpoint
+from eval.loading import open_checkpoint
 from pipeline.checkpoints import list_checkpoints
 from pipeline.config.schema import Config, MixPart
 from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError, UsageError
 from pipeline.layout import run_store
-from pipeline.storage import open_store
+from pipeline.storage import Unavailable, open_store
 from pipeline.tracking import metric_history
 from train.data.batch import Batch
 from train.data.plan import TrainPlan
@@ -48,11 +51,9 @@ def test_golden_losses(training: MakeTraining) -> None:
         assert [value for _, value in history] == pytest.approx(golden, rel=2e-3), name
 
 
-def test_bad_batches_are_left_out_and_too_many_end_the_run(
-    training: MakeTraining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    mask, bad = Masker.__call__, {1, 3, 4}
-    steps = iter(range(100))
+def spoil_steps(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
+    """Let the targets of these batches, counted from 0, be no numbers."""
+    mask, steps = Masker.__call__, itertools.count()
 
     def spoil(self: Masker, batch: Batch) -> Masked:
         masked = mask(self, batch)
@@ -61,6 +62,12 @@ def test_bad_batches_are_left_out_and_too_many_end_the_run(
         return masked
 
     monkeypatch.setattr(Masker, "__call__", spoil)
+
+
+def test_bad_batches_are_left_out_and_too_many_end_the_run(
+    training: MakeTraining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil_steps(monkeypatch, {1, 3, 4})
     cfg = training("bad", "train.max_nonfinite=2")
     with pytest.raises(MarlinError, match=r"step 5: train/critic_loss=nan, and 2 updates in a row were left .*: try"):
         run_training(cfg)
@@ -130,7 +137,8 @@ def test_a_checkpoint_normalises_as_it_was_trained(training: MakeTraining, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (3, "bf16")]
+    ("stage", "precision"),
+    [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")],
 )
 def test_a_stopped_run_continues_bit_for_bit(
     training: MakeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, precision: str
@@ -192,6 +200,8 @@ def test_a_damaged_checkpoint_is_skipped_and_published_again(
         ("train.seed=1", "was trained with seed=0"),
         ("train.global_batch=8", "was trained with global_batch=4"),
         ("critic.weight=0", "was trained with critic=True"),
+        ("data.streams=2", r"was trained with order=\['sample', 4\], this configuration has \['sample', 2\]"),
+        ("data.flip=true", "was trained with flip=False"),
     ],
 )
 def test_resuming_as_something_else_is_refused(
@@ -204,6 +214,39 @@ def test_resuming_as_something_else_is_refused(
         run_training(training("mine", change))
     assert signal.getsignal(signal.SIGTERM) is handler  # nothing of the failed start is left
     assert read_status(run_store(cfg)).usage  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_other_settings_of_the_optimiser_are_told_and_used(
+    training: MakeTraining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stage: int
+) -> None:
+    cfg = training("mine", f"train.zero_stage={stage}")
+    interrupted(cfg, monkeypatch, 1)
+    seen: list[tuple[tuple[float, float], float]] = []
+    step = AdamW.step
+
+    def noting(self: AdamW, *arguments: Any) -> Any:
+        seen.extend((group["betas"], group["weight_decay"]) for group in self.param_groups)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(AdamW, "step", noting)
+    changed = ("train.betas=[0.8,0.9]", "train.weight_decay=0.05", "critic.clip=0.02")
+    run_training(training("mine", f"train.zero_stage={stage}", *changed))
+    assert set(seen) == {((0.8, 0.9), 0.05)}
+    for name, value, before in (
+        ("critic.clip", "0.02", "0.01"),
+        ("train.betas", "[0.8, 0.9]", "[0.9, 0.95]"),
+        ("train.weight_decay", "0.05", "0.0"),
+    ):
+        assert f"the run goes on with {name}={value}, it was trained with {before} so far" in caplog.text
+
+
+def test_updates_left_out_are_counted_through_a_stop(training: MakeTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = training("skipped")
+    spoil_steps(monkeypatch, {1})
+    interrupted(cfg, monkeypatch, 3)
+    run_training(cfg)
+    assert metric_history(cfg, run_store(cfg), "train/skipped_steps") == [(1, 0), *((step, 1) for step in range(2, 7))]
 
 
 def test_a_mix_is_trained_recorded_and_bound_to(
@@ -237,20 +280,14 @@ def test_a_mix_is_trained_recorded_and_bound_to(
     assert (params["mix.0.weight"], params["dataset"]) == ("3", info["dataset"])
 
 
-def test_retention_keeps_the_newest(training: MakeTraining) -> None:
-    cfg = training("kept", "train.keep_last=2", "train.checkpoint_every=1", "train.steps=4")
+def test_retention_keeps_the_newest_and_every_second(training: MakeTraining) -> None:
+    cfg = training("kept", "train.keep_last=2", "train.keep_every=2", "train.checkpoint_every=1", "train.steps=5")
     run_training(cfg)
     published = list_checkpoints(run_store(cfg))
-    assert [checkpoint.step for checkpoint in published] == [3, 4]
+    assert [checkpoint.step for checkpoint in published] == [2, 4, 5]
     kept = {checkpoint.prefix for checkpoint in published}
     stored = [item.key for item in run_store(cfg).list("checkpoints/") if not item.key.endswith(".manifest.json")]
     assert {key.rsplit("/", key.count("/") - 2)[0] for key in stored} == kept
-
-
-def test_an_unreachable_tracking_server_fails_in_one_line(training: MakeTraining) -> None:
-    with pytest.raises(MarlinError, match=r"MLflow at http://127\.0\.0\.1:1: .*check that it runs") as caught:
-        run_training(training("lost", "tracking.uri=http://127.0.0.1:1"))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_batch_that_does_not_fit_is_wrong_usage(training: MakeTraining) -> None:
@@ -258,6 +295,19 @@ def test_a_batch_that_does_not_fit_is_wrong_usage(training: MakeTraining) -> Non
     with pytest.raises(UsageError, match=r"does not divide into train\.micro_batch=3"):
         run_training(cfg)
     assert not list_checkpoints(run_store(cfg))
+
+
+def test_an_error_is_told_although_the_status_can_not_be_written(
+    training: MakeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unavailable("the server is away")
+
+    monkeypatch.setattr("train.worker.write_failure", fail)
+    with pytest.raises(MarlinError, match="nowhere"):
+        run_training(training("mute", f"data.dataset='{tmp_path / 'nowhere'}'"))
+    assert "nowhere" in caplog.text
+    assert "status can't be written either: the server is away" in caplog.text
 
 
 def test_a_missing_dataset_names_the_place(training: MakeTraining, tmp_path: Path) -> None:

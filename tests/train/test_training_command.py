@@ -89,6 +89,14 @@ def test_a_killed_launcher_takes_its_ranks_with_it(training: MakeTraining, tmp_p
     assert gone
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_a_rank_whose_launcher_is_gone_before_it_looks_ends_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "train.worker", str(tmp_path / "absent.yaml")]
+    gone = {"MARLIN_LAUNCHER_PID": "1"}
+    ended = subprocess.run(command, env=environment(**gone), capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")  # not a word of the configuration that is not there
+
+
 @pytest.mark.slow
 def test_a_signal_during_the_start_is_resumable(training: MakeTraining, tmp_path: Path) -> None:
     cfg = training("early", "train.launcher=torchrun")

@@ -1,19 +1,12 @@
 """Clips as they lie in their shards, read ahead of whoever decodes them."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from pipeline.config.schema import DataConfig
-from pipeline.workers import Workers
 from train.data.plan import Clip
 from train.data.regions import tubelet_regions
 from train.data.shards import ShardReader, UInt8s
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,16 +32,3 @@ def read_clip(reader: ShardReader, data: DataConfig, clip: Clip) -> EncodedClip:
     """
     jpegs = reader.jpegs(clip.sample, clip.frames(data))
     return EncodedClip(clip, jpegs, tubelet_regions(clip, reader.regions(clip.sample), data))
-
-
-def work_ahead(
-    pool: Workers, work: Callable[[Clip], T], groups: Iterable[Sequence[Clip]], depth: int
-) -> Iterator[list[T]]:
-    """Groups of results in order, while the pool works on the clips of up to `depth` groups more."""
-    waiting: deque[list[Future[T]]] = deque()
-    for group in groups:
-        waiting.append([pool.submit(partial(work, clip)) for clip in group])
-        if len(waiting) > depth:
-            yield [future.result() for future in waiting.popleft()]
-    while waiting:
-        yield [future.result() for future in waiting.popleft()]

@@ -9,17 +9,17 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from pipeline.background import Background
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.storage import ReadStore
-from pipeline.workers import Workers
+from pipeline.workers import Workers, work_ahead
 from train.data.access import ShardAccess, open_access
-from train.data.background import Background
 from train.data.batch import Batch, assemble
-from train.data.encoded import EncodedClip, read_clip, work_ahead
+from train.data.encoded import EncodedClip, read_clip
 from train.data.lookahead import look_ahead
-from train.data.opencv import decode_clip, opencv_clips
+from train.data.opencv import KeptFrames, decode_clip, opencv_clips
 from train.data.order import check_nodes
 from train.data.plan import Clip, TrainPlan, accumulation, centre_clips, first_step, rank_slice
 from train.data.shards import ShardReader
@@ -205,7 +205,7 @@ def _decoded(
     data = cfg.data
     read = partial(read_clip, reader, data)
     if data.decoder == "opencv":
-        work = partial(decode_clip, read)
+        work = KeptFrames(reader, data, read) if data.keep_gb else partial(decode_clip, read)
         return opencv_clips(work_ahead(pool, work, groups, data.prefetch), device)
     from train.data.dali import dali_clips  # half a second that only readers of frames pay
 

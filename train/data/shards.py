@@ -28,12 +28,16 @@ class DamagedSample(MarlinError):
 
 
 class ShardReader:
-    """Reads parts of samples and checks them; for any number of threads."""
+    """Reads parts of samples and checks them; for any number of threads.
+
+    Attributes:
+        size: side of the frames in pixels.
+    """
 
     def __init__(self, dataset: Dataset, access: ShardAccess) -> None:
         self._dataset = dataset
         self._access = access
-        self._size: int = dataset.info["size"]
+        self.size: int = dataset.info["size"]
         self._headers: tuple[bytes, ...] = ()
 
     def part(self, sample: Sample, name: str) -> bytes:
@@ -89,12 +93,12 @@ class ShardReader:
         header = jpeg_header(data)
         # A damaged header makes DALI 2.4 write out of bounds; OpenCV refuses it.
         if header is None or not self._decodes(data):
-            raise _damaged(self._dataset.url, sample, f"{name} is no JPEG of {self._size}×{self._size} pixels")
+            raise _damaged(self._dataset.url, sample, f"{name} is no JPEG of {self.size}×{self.size} pixels")
         self._headers = (header, *self._headers[: _KNOWN_HEADERS - 1])
 
     def _decodes(self, data: bytes) -> bool:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-        return pixels is not None and pixels.shape[:2] == (self._size, self._size)
+        return pixels is not None and pixels.shape[:2] == (self.size, self.size)
 
     def _place(self, sample: Sample, name: str) -> tuple[int, int]:
         if name not in sample.parts:
