@@ -4,7 +4,7 @@ Faces are parsed in batches of `preprocess.parse_batch` in the order of their fr
 a unit are the same each time, and so are its bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,19 @@ class _Cut:
     time: float
 
 
-def make_samples(
-    clip: Clip, found: Found, stats: Stats, cfg: PreprocessConfig, networks: Networks
-) -> Iterator[SampleBuilder]:
-    """Second pass: filled samples in the order in which they are complete.
+def begin_samples(
+    clip: Clip, found: Found, stats: Stats, cfg: PreprocessConfig, parsed_by: Mapping[str, Any]
+) -> list[tuple[Chosen, SampleBuilder]]:
+    """The runs that become samples, by start, each with its sample that has no frames yet.
+
+    Args:
+        clip, found: what was looked through, and what the first pass knows of it.
+        stats: counts what is left out.
+        cfg: filters and sizes.
+        parsed_by: `parser` and `models` as they stand in every sample: its name, and hashes of network files.
 
     Raises:
-        BadSource: no run is long enough, or the video is damaged.
+        BadSource: no run is long enough, or passes the filters.
     """
     head = {
         "source": clip.source.name,
@@ -66,16 +72,25 @@ def make_samples(
         "size": cfg.size,
         "margin": cfg.margin,
         "detector": cfg.detector,
-        "parser": networks.parser.name,
-        "models": dict(networks.models),
+        **parsed_by,
         "labels": dict(clip.source.labels),
     }
     style = Style(cfg.size, cfg.patch, cfg.jpeg_quality, cfg.label_maps)
     chosen = plan_runs(found, cfg, division_of(clip.source, cfg), stats)
-    waiting = [
-        _Job(item.track, item.squares, SampleBuilder(item.run, style, {**head, **_own_head(clip, item)}))
-        for item in chosen
-    ]
+    return [(item, SampleBuilder(item.run, style, {**head, **_own_head(clip, item)})) for item in chosen]
+
+
+def make_samples(
+    clip: Clip, found: Found, stats: Stats, cfg: PreprocessConfig, networks: Networks
+) -> Iterator[SampleBuilder]:
+    """Second pass: filled samples in the order in which they are complete.
+
+    Raises:
+        BadSource: no run is long enough, or the video is damaged.
+    """
+    parsed_by = {"parser": networks.parser.name, "models": dict(networks.models)}
+    begun = begin_samples(clip, found, stats, cfg, parsed_by)
+    waiting = [_Job(item.track, item.squares, builder) for item, builder in begun]
     view = View.of(cfg)
     active: list[_Job] = []
     batch: list[_Cut] = []

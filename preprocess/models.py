@@ -27,12 +27,14 @@ class ModelFile:
 
 
 def model_files(cfg: PreprocessConfig) -> tuple[ModelFile, ...]:
-    """The files that a configuration uses, in a fixed order.
+    """The files that a configuration uses, in a fixed order; none where it uses no networks.
 
     Raises:
         UsageError: a configured path is no file, or the parser's file is not configured.
         MarlinError: a pinned file is not in the cache, or its hash is wrong.
     """
+    if not cfg.uses_networks:
+        return ()
     models = cfg.models
     files = [_file("scrfd", "detector", models.detector), _file("face_landmark", "landmarks", models.landmarks)]
     if cfg.parser == "farl":
@@ -44,6 +46,13 @@ def model_files(cfg: PreprocessConfig) -> tuple[ModelFile, ...]:
         if models.hair:
             files.append(_file("hair_segmentation", "hair", models.hair))
     return tuple(files)
+
+
+def face_files(cfg: PreprocessConfig) -> tuple[Path, Path]:
+    """The files of the networks that find faces: the detector's and the mesh's. Raises as `model_files`."""
+    models = cfg.models
+    detector, mesh = _file("scrfd", "detector", models.detector), _file("face_landmark", "landmarks", models.landmarks)
+    return detector.path, mesh.path
 
 
 def _own_file(parser: str, configured: str) -> ModelFile:

@@ -6,6 +6,7 @@ Reason = Literal[
     "unreadable",  # can't be opened or fetched, or is no video container
     "no-video",  # has no video stream, or one without a single frame
     "damaged",  # the decoder failed on the way
+    "no-regions",  # has no second video stream with a label map for each frame, for preprocess.parser=given
     "no-face",  # none is detected, or the mesh fits none (profiles, drawings)
     "too-short",  # no face stays for preprocess.min_frames or preprocess.min_track
     "too-small",  # every face is smaller than preprocess.min_face

@@ -13,8 +13,8 @@ from preprocess.arrays import Image
 from preprocess.regions import BACKGROUND, COLOURS, REGIONS
 
 INK, DIM, PAPER = (235, 235, 235), (150, 150, 150), (24, 24, 24)
-LINE = 24
-"""Height of a line of text in pixels."""
+LINE, GAP = 24, 4
+"""Height of a line of text and the gap between pictures, in pixels."""
 
 _FONT, _TEXT_SIZE, _WEIGHT = cv2.FontFace("sans"), 15, 400
 
@@ -43,6 +43,24 @@ def text_width(text: str) -> int:
     return int(width)
 
 
+def scaled(picture: Image, side: int) -> Image:
+    """A square picture at another size."""
+    shrinks = len(picture) > side
+    resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def padded(picture: Image, *, above: int = 0, below: int = 0, right: int = 0) -> Image:
+    """A picture with paper around it."""
+    around = cv2.copyMakeBorder(picture, above, below, 0, right, cv2.BORDER_CONSTANT, value=PAPER)
+    return np.asarray(around, np.uint8)
+
+
+def row(pictures: Sequence[Image]) -> Image:
+    """Pictures of one height side by side, with a gap after each and below."""
+    return padded(np.concatenate([padded(picture, right=GAP) for picture in pictures], axis=1), below=GAP)
+
+
 def write_png(picture: Image, out: Path) -> None:
     """Write an RGB picture whole or not at all.
 
@@ -50,11 +68,20 @@ def write_png(picture: Image, out: Path) -> None:
         UsageError: the name is not a PNG's.
         MarlinError: the file can't be written.
     """
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"-o {out}: a PNG is written: let the name end in .png")
+    check_png(out)
     encoded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
     try:
         with whole_file(out) as file:
             file.write(encoded)
     except OSError as error:
         raise os_error(out, error) from None
+
+
+def check_png(out: Path) -> None:
+    """Whether a PNG can have this name, asked before it is drawn.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"-o {out}: a PNG is written: let the name end in .png")

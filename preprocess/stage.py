@@ -32,8 +32,9 @@ def run_preprocess(cfg: Config, progress: bool = True, *, needs_sources: bool = 
 
     Raises:
         UsageError: no such corpus, or the dataset there was made with other settings.
-        MarlinError: storage or Ray fails, nothing usable in the corpus, or more than `preprocess.max_failed` of the
-            sources are quarantined (what was done is kept).
+        MarlinError: storage or Ray fails, nothing usable in the corpus, more of it lacks a video or a label than
+            `corpus.max_missing` and `corpus.max_unlabelled` tolerate (nothing was planned), or more than
+            `preprocess.max_failed` of the sources are quarantined (what was done is kept).
     """
     store = dataset_store(cfg)
     settings = content_settings(cfg.preprocess)
@@ -95,6 +96,13 @@ def _lists(dataset: bytes, manifests: list[str]) -> bool:
 
 
 def _process(cfg: Config, store: Store, plan: Plan, todo: list[Unit], progress: bool) -> None:
+    if cfg.preprocess.ray_address == "none":
+        from preprocess.cluster.alone import process_units_here
+
+        with follow(plan.units, todo, progress) as report:
+            for manifest in process_units_here(cfg, todo):
+                report(manifest)
+        return
     # Ray takes seconds to import and to start: not before there is work.
     from preprocess.cluster.worker import cluster, process_units
 

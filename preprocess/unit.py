@@ -3,7 +3,7 @@
 import errno
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from preprocess.dataset.plan import Unit
 from preprocess.dataset.sample import SampleBuilder
 from preprocess.dataset.shards import ShardWriter, shard_entries
 from preprocess.decode.audio import flac
-from preprocess.faces.find import Found, Stats, find_faces
+from preprocess.faces.find import Found, Stats, find_faces, whole_pictures
+from preprocess.given import given_samples
 from preprocess.models import Networks
 from preprocess.quarantine import BadSource
 
@@ -39,11 +40,11 @@ class _Spoiled(Exception):
 
 @dataclass(frozen=True)
 class UnitProcessor:
-    """Everything a worker needs to process units."""
+    """Everything a worker needs to process units; `networks` is None where the configuration uses none."""
 
     cfg: PreprocessConfig
     store: Store
-    networks: Networks
+    networks: Networks | None
     open_places: Callable[[str, str], Opener]
 
     def process(self, unit: Unit, known: Mapping[int, BadSource] | None = None) -> dict[str, Any]:
@@ -99,13 +100,22 @@ class UnitProcessor:
 
     def _process_file(self, clip: Clip, audio: bool, writer: ShardWriter, content: Content) -> dict[str, Any]:
         sha256 = clip.sha256()
-        found = find_faces(clip, self.cfg, self.networks.detector, self.networks.mesh)
         stats = Stats()
-        for builder in make_samples(clip, found, stats, self.cfg, self.networks):
+        found, samples = self._two_passes(clip, stats)
+        for builder in samples:
             sound = flac(clip.file, *builder.seconds) if audio else None
             shard, parts = writer.add(builder.head["key"], builder.parts(sound, clip.source.text))
             content.samples.append(_sample_entry(builder, shard, parts, self.cfg))
         return _source_entry(clip, sha256, found, stats)
+
+    def _two_passes(self, clip: Clip, stats: Stats) -> tuple[Found, Iterator[SampleBuilder]]:
+        """What the first pass found, and the second one, not begun yet."""
+        cfg, networks = self.cfg, self.networks
+        if networks is None:
+            found = whole_pictures(clip, cfg)
+            return found, given_samples(clip, found, stats, cfg)
+        found = find_faces(clip, cfg, networks.detector, networks.mesh)
+        return found, make_samples(clip, found, stats, cfg, networks)
 
 
 def _check_machine(folder: str, error: Exception) -> None:

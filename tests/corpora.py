@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-APPEARANCE = [f"look {number}" for number in range(40)]
-ACTION = [f"act {number}" for number in range(35)]
+from preprocess.corpora.celebv_hq import ATTRIBUTES
+
+APPEARANCE, ACTION = (list(ATTRIBUTES[kind]) for kind in ("appearance", "action"))
 
 
 def put(path: Path, content: Path | bytes | str = b"") -> Path:

@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -22,12 +22,23 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class DrawnTrack:
-    """One face track: its samples are consecutive, the last ones held out."""
+    """One face track: its samples are consecutive, the last ones held out.
+
+    Attributes:
+        source: name of the video.
+        train, val, test: frames of the samples of each split.
+        track: its number in the video.
+        labels: what the corpus says of the video.
+        mark: grey that the picture fades into, so that a label can be seen; None leaves it as it is.
+    """
 
     source: str
     train: Sequence[int] = (32, 32, 32)
     val: Sequence[int] = (32,)
     track: int = 0
+    test: Sequence[int] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    mark: int | None = None
 
 
 def draw_face(identity: int, frame: int, size: int) -> tuple[Image, Image]:
@@ -61,9 +72,15 @@ class _Style:
 
 
 def write_dataset(
-    store: Store, tracks: Sequence[DrawnTrack], *, size: int = 32, patch: int = 8, label_maps: bool = True
+    store: Store,
+    tracks: Sequence[DrawnTrack],
+    *,
+    size: int = 32,
+    patch: int = 8,
+    label_maps: bool = True,
+    labels: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a finished dataset, one unit a track; returns its identity."""
+    """Write a finished dataset, one unit a track, with a schema of labels; returns its identity."""
     units, entries = [], []
     style = _Style(size, patch, label_maps)
     for number, track in enumerate(tracks):
@@ -85,7 +102,7 @@ def write_dataset(
         "models": [],
         "parser": "drawn",
         "versions": {},
-        "labels": {},
+        "labels": dict(labels or {}),
         "findings": [],
         "counts": {
             "sources": len({track.source for track in tracks}),
@@ -114,10 +131,10 @@ def _write_unit(store: Store, identity: int, track: DrawnTrack, style: _Style) -
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         start = 0
-        for split, lengths in (("train", track.train), ("val", track.val)):
+        for split, lengths in (("train", track.train), ("val", track.val), ("test", track.test)):
             for frames in lengths:
                 samples.append(_sample(identity, track, (start, frames), split, style))
-                _add_parts(tar, samples[-1]["key"], _parts(identity, start, frames, style))
+                _add_parts(tar, samples[-1]["key"], _parts(identity, start, frames, style, track.mark))
                 start += frames
     _index(buffer, samples)
     shard = f"shards/{unit}-drawn-00.tar"
@@ -127,7 +144,7 @@ def _write_unit(store: Store, identity: int, track: DrawnTrack, style: _Style) -
         "source": track.source,
         "span": None,
         "identity": f"drawn-{identity}",
-        "labels": {},
+        "labels": dict(track.labels),
         "sha256": "0" * 64,
         "seconds": start / 25,
         "fps": 25.0,
@@ -158,8 +175,10 @@ def _sample(identity: int, track: DrawnTrack, span: tuple[int, int], split: str,
     }
 
 
-def _parts(identity: int, start: int, frames: int, style: _Style) -> dict[str, bytes]:
+def _parts(identity: int, start: int, frames: int, style: _Style, mark: int | None) -> dict[str, bytes]:
     drawn = [draw_face(identity, start + index, style.size) for index in range(frames)]
+    if mark is not None:
+        drawn = [((image // 8 + mark * 7 // 8).astype(np.uint8), labels) for image, labels in drawn]
     parts = {f"{i:03d}.jpg": _encode(".jpg", image[..., ::-1]) for i, (image, _) in enumerate(drawn)}
     labels = np.stack([label for _, label in drawn])
     grid = io.BytesIO()

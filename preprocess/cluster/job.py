@@ -35,7 +35,7 @@ class Job:
 
     def submit(self, actor: Any) -> Any:
         """Starts the next step; its result is the manifest when the step ends the job."""
-        unit, gone = self._located()
+        unit, gone = self.located()
         return (
             actor.rehearse.remote(unit, self.suspects[0])
             if self.suspects
@@ -63,7 +63,7 @@ class Job:
             return commit(store, self.unit, [], Content(quarantined=entries))
         return None
 
-    def _located(self) -> tuple[Unit, dict[int, BadSource]]:
+    def located(self) -> tuple[Unit, dict[int, BadSource]]:
         """The unit with the addresses of its sources, so that a worker needs no list, and those that have none now."""
         media = self.open_media(self.unit.root.kind, self.unit.root.path)
         pieces = list(self.unit.pieces)

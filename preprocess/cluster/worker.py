@@ -30,7 +30,7 @@ from preprocess.cluster.scratch import enter_scratch, sweep_scratch
 from preprocess.corpora import open_media, open_places
 from preprocess.dataset.plan import Unit
 from preprocess.decode.stall import limit_steps
-from preprocess.models import load_networks, model_files
+from preprocess.models import Networks, load_networks, model_files
 from preprocess.quarantine import BadSource
 from preprocess.unit import UnitProcessor
 
@@ -46,12 +46,8 @@ class _Worker:
         logging.disable(logging.WARNING)
         enter_scratch()
         limit_steps(STALLED_SECONDS)
-        loaded = (
-            load_networks(cfg.preprocess, model_files(cfg.preprocess))
-            if line is None
-            else connect(line, cfg.preprocess)
-        )
-        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), loaded, lru_cache(maxsize=8)(open_places))
+        networks = _networks(cfg.preprocess, line)
+        self._processor = UnitProcessor(cfg.preprocess, dataset_store(cfg), networks, lru_cache(maxsize=8)(open_places))
         # What is loaded by now stays: the collector need not go through it again and again.
         gc.freeze()
 
@@ -63,6 +59,12 @@ class _Worker:
         with tempfile.TemporaryDirectory() as folder:
             alone = replace(unit, pieces=(unit.pieces[number],))
             replace(self._processor, store=open_store(folder)).process(alone, {})
+
+
+def _networks(cfg: PreprocessConfig, line: NetworkLine | None) -> Networks | None:
+    if line is not None:
+        return connect(line, cfg)
+    return load_networks(cfg, model_files(cfg)) if cfg.uses_networks else None
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Corpora: one small module a layout."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.config.schema import CorpusConfig
+from pipeline.storage import Denied, NotFound
 from preprocess.corpora.base import Listing, Media, Opener, Source
 from preprocess.corpora.celebv_hq import list_sources as celebv_hq
 from preprocess.corpora.ffpp import list_sources as ffpp
@@ -14,6 +17,7 @@ from preprocess.corpora.media import open_folder
 from preprocess.corpora.mosei import list_sources as mosei
 from preprocess.corpora.places import Places
 from preprocess.corpora.ytf import list_sources as ytf
+from preprocess.drawing import RECORD as DRAWN_RECORD
 
 __all__ = ["LAYOUTS", "Listing", "Media", "Opener", "Source", "list_corpus", "open_media", "open_places"]
 
@@ -36,7 +40,18 @@ def list_corpus(cfg: CorpusConfig) -> Listing:
         UsageError: there is no path, no such folder, or a list that does not fit.
         MarlinError: the place, or a list of the corpus, can't be read.
     """
-    return LAYOUTS[cfg.kind](open_media(cfg.kind, cfg.path), cfg)
+    media = open_media(cfg.kind, cfg.path)
+    listing = LAYOUTS[cfg.kind](media, cfg)
+    return replace(listing, findings=(*_drawn(media, cfg.kind), *listing.findings))
+
+
+def _drawn(media: Media, kind: str) -> list[str]:
+    """A line that stays with the dataset where a corpus is one of `marlin samples draw`."""
+    try:
+        record = json.loads(media.read(DRAWN_RECORD))
+        return [f"{kind}: drawings of {record['generator']} ({record['sha256'][:12]}), no recordings of people"]
+    except (NotFound, Denied, ValueError, KeyError, TypeError):
+        return []  # without leave to list, S3 denies what is not there
 
 
 def open_media(kind: str, path: str) -> Media:

@@ -45,6 +45,24 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """What a list lacks in the corpus, or the corpus in a list.
+
+    Attributes:
+        limit: the key of the section `corpus` that says which share is tolerated.
+        what: the rest of a line that begins with the count, as in `preprocess.corpora.findings.finding`, such as
+            "described clips (has|have) no video".
+        names: of all that is lacking, sorted.
+        total: of how many.
+    """
+
+    limit: Literal["max_missing", "max_unlabelled"]
+    what: str
+    names: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True)
 class Listing:
     """A corpus as it is found now.
 
@@ -53,12 +71,14 @@ class Listing:
         labels: schema of the labels: name → type and meaning, as it stands in dataset.json.
         findings: a line each for what does not fit: list entries without a file, files in no list, unexpected counts.
         audio: whether samples keep their sound.
+        gaps: between the corpus and its label file, and its split lists.
     """
 
     sources: tuple[Source, ...]
     labels: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     audio: bool = False
+    gaps: tuple[Gap, ...] = ()
 
 
 class Opener(Protocol):

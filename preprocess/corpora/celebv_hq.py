@@ -7,16 +7,31 @@ from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora.base import Listing, Media, Source
+from preprocess.corpora.base import Gap, Listing, Media, Source
 from preprocess.corpora.documents import read_json
-from preprocess.corpora.findings import finding, other_case
+from preprocess.corpora.findings import finding, gap_finding, other_case
 from preprocess.corpora.folder import is_video, without_suffix
 from preprocess.corpora.splits import Official, assign, line_entry, read_lists
 
 KIND = "celebv-hq"
 INFO = "celebvhq_info.json"
-ATTRIBUTES: Mapping[str, int] = {"appearance": 40, "action": 35}
-"""Kinds of attributes that become labels, and how many of each the official file names."""
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "appearance": (
+        *("blurry", "male", "young", "chubby", "pale_skin", "rosy_cheeks", "oval_face", "receding_hairline", "bald"),
+        *("bangs", "black_hair", "blonde_hair", "gray_hair", "brown_hair", "straight_hair", "wavy_hair", "long_hair"),
+        *("arched_eyebrows", "bushy_eyebrows", "bags_under_eyes", "eyeglasses", "sunglasses", "narrow_eyes"),
+        *("big_nose", "pointy_nose", "high_cheekbones", "big_lips", "double_chin", "no_beard", "5_o_clock_shadow"),
+        *("goatee", "mustache", "sideburns", "heavy_makeup", "wearing_earrings", "wearing_hat", "wearing_lipstick"),
+        *("wearing_necklace", "wearing_necktie", "wearing_mask"),
+    ),
+    "action": (
+        *("blow", "chew", "close_eyes", "cough", "cry", "drink", "eat", "frown", "gaze", "glare", "head_wagging"),
+        *("kiss", "laugh", "listen_to_music", "look_around", "make_a_face", "nod", "play_instrument", "read"),
+        *("shake_head", "shout", "sigh", "sing", "sleep", "smile", "smoke", "sneer", "sneeze", "sniff", "talk"),
+        *("turn", "weep", "whisper", "wink", "yawn"),
+    ),
+}
+"""Kinds of attributes that become labels, and those that the official file names."""
 
 UNUSED = frozenset({"emotion"})
 """Attributes that are known and no labels: an emotion holds for a part of a clip only."""
@@ -41,20 +56,27 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
     info = _read_info(media, cfg.annotations or INFO)
     videos = [(PurePosixPath(file).stem, file) for file in media.files() if is_video(file)]
     sources = [_source(clip, file, info) for clip, file in videos if clip in info.clips]
-    missing = info.clips.keys() - {clip for clip, _ in videos}
-    strangers = {clip for clip, _ in videos} - info.clips.keys()
+    there = {clip for clip, _ in videos}
+    missing = sorted(info.clips.keys() - there)
+    strangers = sorted(there - info.clips.keys())
+    no_video = Gap("max_missing", "described clips (has|have) no video", tuple(missing), len(info.clips))
+    no_row = Gap(
+        "max_unlabelled", f"videos (is|are) not described in {INFO} and left out", tuple(strangers), len(there)
+    )
     findings = [
         *_info_findings(info),
-        *finding(KIND, missing, f"{{n}} of {len(info.clips):,} described clips (has|have) no video"),
+        *gap_finding(KIND, no_video),
         *finding(
             KIND,
             other_case(missing, strangers),
             "{n} of them (has|have) a video whose name differs in upper and lower case alone: rename (it|them)",
         ),
-        *finding(KIND, strangers, f"{{n}} (video is|videos are) not described in {INFO} and left out"),
+        *gap_finding(KIND, no_row),
     ]
     labels = {kind: {"type": "binary", "names": names} for kind, names in info.names.items()}
-    listing = Listing(tuple(sorted(sources, key=lambda source: source.name)), labels, tuple(findings))
+    listing = Listing(
+        tuple(sorted(sources, key=lambda source: source.name)), labels, tuple(findings), gaps=(no_video, no_row)
+    )
     lists = read_lists(media, cfg.splits, entries=_clip_of_entry)
     return assign(KIND, listing, lists, lambda source: (source.name,), OFFICIAL)
 
@@ -100,10 +122,13 @@ def _values(entry: Any, kind: str, names: list[str]) -> list[int] | None:
 
 def _info_findings(info: Info) -> list[str]:
     lines = [
-        f"{KIND}: {info.path} names {len(info.names[kind])} {kind} attributes, the official one {count}"
-        for kind, count in ATTRIBUTES.items()
-        if len(info.names[kind]) != count
+        f"{KIND}: {info.path} names {len(info.names[kind])} {kind} attributes, the official one {len(official)}"
+        for kind, official in ATTRIBUTES.items()
+        if len(info.names[kind]) != len(official)
     ]
+    for kind, official in ATTRIBUTES.items():
+        strange = set(info.names[kind]) - set(official)
+        lines += finding(KIND, strange, f"{{n}} {kind} (attribute|attributes) (is|are) not of the official file")
     described = f"{{n}} of {len(info.clips):,} described clips (has|have)"
     for kind, names in info.names.items():
         wrong = [clip for clip, entry in info.clips.items() if _values(entry, kind, names) is None]

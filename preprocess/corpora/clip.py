@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pipeline.errors import MarlinError
 from pipeline.storage.manifest import sha256_file
+from preprocess.arrays import Image
 from preprocess.corpora.base import Source
 from preprocess.decode.frame import Frame
 from preprocess.decode.frames import read_frames as read_images
 from preprocess.decode.frames import sha256_frames
+from preprocess.decode.regions import read_label_maps
 from preprocess.decode.replay import Replay
 from preprocess.decode.video import Span, probe, read_frames
 from preprocess.quarantine import BadSource
@@ -47,6 +49,16 @@ class Clip:
             BadSource: unreadable, no video, or damaged on the way.
         """
         return self._replay.frames(lambda: self._decoded(fps))
+
+    def label_maps(self, fps: float | None) -> Iterator[tuple[float, Image]]:
+        """Seconds and label map (H, W) of each of its frames at a rate, or at its own, as the video brings them along.
+
+        Raises:
+            BadSource: it brings none, or is damaged on the way.
+        """
+        if self.file.is_dir():
+            raise BadSource("no-regions", "a folder of frames has no second video stream with label maps")
+        return read_label_maps(self.file, self.span, fps)
 
     def _decoded(self, fps: float | None) -> Iterator[Frame]:
         if self.file.is_dir():

@@ -1,12 +1,12 @@
 """FaceForensics++: original and manipulated videos in one of three compressions, and the split lists of pairs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora.base import Listing, Media, Source, Split
+from preprocess.corpora.base import Gap, Listing, Media, Source, Split
 from preprocess.corpora.folder import is_video
 from preprocess.corpora.people import groups_of
 from preprocess.corpora.splits import Official, assign, read_lists
@@ -54,9 +54,21 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
         "fake": {"type": "class", "names": ["real", "fake"]},
         "method": {"type": "class", "names": [ORIGINAL, *FAKES]},
     }
+    if lists is not None:
+        manipulated = {part != ORIGINAL for part in parts}
+        lists = {name: split for name, split in lists.items() if ("_" in name) in manipulated}
     official = Official({split: count * len(set(parts)) for split, count in _OF_ONE.items()})
-    listing = Listing(sources, labels, tuple(findings))
+    listing = Listing(sources, labels, tuple(findings), gaps=tuple(_part_gaps(parts, found, lists or {})))
     return assign("ffpp", listing, lists, lambda source: (PurePosixPath(source.path).stem,), official)
+
+
+def _part_gaps(parts: Sequence[str], found: Iterable[tuple[str, str]], listed: Iterable[str]) -> Iterator[Gap]:
+    """What the split lists name and a part has no video of; the parts can't stand in for each other."""
+    there = {(part, PurePosixPath(file).stem) for part, file in found}
+    for part in parts:
+        wanted = {name for name in listed if ("_" in name) == (part != ORIGINAL)}
+        missing = sorted(name for name in wanted if (part, name) not in there)
+        yield Gap("max_missing", f"listed videos of {part} (is|are) not there", tuple(missing), len(wanted))
 
 
 def _videos(media: Media, part: str, compression: str) -> list[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from pipeline.text import printable
-from preprocess.corpora.base import Source
+from preprocess.corpora.base import Gap, Source
 
 _AGREEING = re.compile(r"\(([^()|]*)\|([^()|]*)\)")
 
@@ -22,6 +22,11 @@ def finding(kind: str, examples: Iterable[str], what: str) -> list[str]:
         return []
     agreeing = _AGREEING.sub(lambda forms: forms[1 if len(found) == 1 else 2], what)
     return [f"{kind}: {agreeing.replace('{n}', f'{len(found):,}')}, as {', '.join(map(printable, found[:3]))}"]
+
+
+def gap_finding(kind: str, gap: Gap) -> list[str]:
+    """One line for a gap, or none where nothing is lacking."""
+    return finding(kind, gap.names, f"{{n}} of {gap.total:,} {gap.what}")
 
 
 def named_once(kind: str, sources: Iterable[Source]) -> tuple[tuple[Source, ...], list[str]]:

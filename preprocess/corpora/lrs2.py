@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
 from pipeline.storage import NotFound
-from preprocess.corpora.base import Listing, Media, Source
-from preprocess.corpora.findings import finding
+from preprocess.corpora.base import Gap, Listing, Media, Source
+from preprocess.corpora.findings import finding, gap_finding
 from preprocess.corpora.folder import is_video
 from preprocess.corpora.splits import Official, assign, line_entry, read_lists
 
@@ -68,9 +68,10 @@ def _with_texts(media: Media, listing: Listing) -> Listing:
     sources = tuple(
         replace(source, text=text) if text else source for source, text in zip(listing.sources, texts, strict=True)
     )
-    missing = [source.name for source in sources if not source.text]
-    findings = finding("lrs2", missing, f"{{n}} of {len(sources):,} videos (has|have) no transcript")
-    return replace(listing, sources=sources, findings=(*listing.findings, *findings))
+    missing = tuple(source.name for source in sources if not source.text)
+    gap = Gap("max_unlabelled", "videos (has|have) no transcript", missing, len(sources))
+    findings = (*listing.findings, *gap_finding("lrs2", gap))
+    return replace(listing, sources=sources, findings=findings, gaps=(*listing.gaps, gap))
 
 
 def _text(media: Media, source: Source) -> str:

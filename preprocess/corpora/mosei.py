@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.config.schema import CorpusConfig
 from pipeline.errors import UsageError
-from preprocess.corpora.base import Listing, Media, Source, Split
+from preprocess.corpora.base import Gap, Listing, Media, Source, Split
 from preprocess.corpora.documents import Row, column, number, plain, read_named, read_table
-from preprocess.corpora.findings import finding, other_case
+from preprocess.corpora.findings import finding, gap_finding, other_case
 from preprocess.corpora.folder import is_video
 from preprocess.corpora.splits import Official, assign, by_name, line_entry, read_lists, split_of
 from preprocess.decode.video import Span
@@ -78,8 +78,9 @@ def list_sources(media: Media, cfg: CorpusConfig) -> Listing:
             by_key.setdefault(key, file)
     places = {segment: _place(table, segment, by_key) for segment in sorted(table.segments)}
     sources = [_source(table, segment, file, span) for segment, (file, span) in places.items() if file is not None]
-    findings = [*_file_findings(table, files, sources), *_label_findings(table)]
-    listing = Listing(tuple(sources), _schema(table.columns), tuple(findings))
+    gaps = _gaps(table, files, sources)
+    findings = [*_file_findings(table, files, sources, gaps), *_label_findings(table)]
+    listing = Listing(tuple(sources), _schema(table.columns), tuple(findings), gaps=gaps)
     lists = _lists(media, cfg.splits)
     if lists is None:
         lists = {source.name: source.split for source in sources if source.split} or None
@@ -158,25 +159,34 @@ def _within(cell: Any, borders: tuple[int, int]) -> float | None:
     return value if value is not None and borders[0] <= value <= borders[1] else None
 
 
-def _file_findings(table: Table, files: list[str], sources: list[Source]) -> list[str]:
-    """Segments without a video, videos without a segment, and videos that another one of the same name stands for.
+def _gaps(table: Table, files: list[str], sources: list[Source]) -> tuple[Gap, Gap]:
+    """Segments without a video, and videos without a segment.
 
     A whole video of which each segment is a file of its own fits well.
     """
-    there, used = {source.name for source in sources}, {source.path for source in sources}
-    taken = there | {source.identity for source in sources if source.span}
     known = table.segments.keys() | {table.video(segment) for segment in table.segments}
-    unused = {file: set(_keys(file)) for file in files if file not in used}
-    again = [file for file, keys in unused.items() if keys & taken]
-    strangers = {file: keys for file, keys in unused.items() if not keys & known}
-    missing = table.segments.keys() - there
-    wanted = missing | {table.video(segment) for segment in missing}
-    alike = other_case(wanted, (key for keys in strangers.values() for key in keys))
+    missing = sorted(table.segments.keys() - {source.name for source in sources})
+    used = {source.path for source in sources}
+    strangers = sorted(file for file in files if file not in used and not known.intersection(_keys(file)))
+    return (
+        Gap("max_missing", "labelled segments (has|have) no video", tuple(missing), len(table.segments)),
+        Gap("max_unlabelled", "videos (has|have) no label and (is|are) left out", tuple(strangers), len(files)),
+    )
+
+
+def _file_findings(table: Table, files: list[str], sources: list[Source], gaps: tuple[Gap, Gap]) -> list[str]:
+    """The gaps, names of both that differ in case alone, and videos that another one of the same name stands for."""
+    missing, strangers = gaps
+    used = {source.path for source in sources}
+    taken = {source.name for source in sources} | {source.identity for source in sources if source.span}
+    again = [file for file in files if file not in used and taken.intersection(_keys(file))]
+    wanted = {*missing.names, *(table.video(segment) for segment in missing.names)}
+    alike = other_case(wanted, (key for file in strangers.names for key in _keys(file)))
     return [
-        *finding(KIND, missing, f"{{n}} of {len(table.segments):,} labelled segments (has|have) no video"),
+        *gap_finding(KIND, missing),
         *finding(KIND, alike, "{n} (name differs|names differ) from a video's in upper and lower case alone"),
         *finding(KIND, again, "{n} (video has|videos have) the name of another one and (is|are) left out"),
-        *finding(KIND, strangers, "{n} (video has|videos have) no label and (is|are) left out"),
+        *gap_finding(KIND, strangers),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.storage import NotFound
 from pipeline.text import plural
-from preprocess.corpora.base import Listing, Media, Source, Split
+from preprocess.corpora.base import Gap, Listing, Media, Source, Split
 from preprocess.corpora.documents import is_folder_named, parse_json, read_document, read_json, shown, text_lines
 from preprocess.corpora.findings import finding, named_once, other_case
 
@@ -127,17 +127,21 @@ def assign(
         official: sizes to compare with.
     """
     sources, findings = named_once(kind, listing.sources)
+    gaps = listing.gaps
     if lists is not None:
-        sources, lines = _assigned(kind, sources, lists, keys)
+        sources, lines, absent = _assigned(kind, sources, lists, keys)
         findings += lines + _shared_people(kind, sources)
+        what = "entries of split lists (is|are) not in the corpus"
+        gaps = (*gaps, Gap("max_missing", what, tuple(sorted(absent)), len(lists)))
     if official:
         findings += _sizes(kind, sources, official, lists is not None)
-    return replace(listing, sources=sources, findings=(*listing.findings, *findings))
+    return replace(listing, sources=sources, findings=(*listing.findings, *findings), gaps=gaps)
 
 
 def _assigned(
     kind: str, sources: tuple[Source, ...], lists: Mapping[str, Split], keys: Callable[[Source], Iterable[str]]
-) -> tuple[tuple[Source, ...], list[str]]:
+) -> tuple[tuple[Source, ...], list[str], list[str]]:
+    """Listed sources, lines for what does not fit, and the entries without a source."""
     used: set[str] = set()
     kept, unlisted = [], []
     for source in sources:
@@ -154,14 +158,15 @@ def _assigned(
         for split, names in missing.items()
         for line in finding(kind, names, f"{{n}} of {sizes[split]:,} listed {split} entries (is|are) not in the corpus")
     ]
-    alike = other_case(chain.from_iterable(missing.values()), (name for source in unlisted for name in keys(source)))
+    absent = [*chain.from_iterable(missing.values())]
+    alike = other_case(absent, (name for source in unlisted for name in keys(source)))
     findings += finding(kind, alike, "{n} of them (differs|differ) from a video in upper and lower case alone")
     findings += finding(
         kind,
         (source.name for source in unlisted),
         f"{{n}} of {len(sources):,} videos (is|are) in no split list and left out",
     )
-    return tuple(kept), findings
+    return tuple(kept), findings, absent
 
 
 def _shared_people(kind: str, sources: Iterable[Source]) -> list[str]:

@@ -18,6 +18,7 @@ from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, Conflict, Store
 from pipeline.workers import Workers
 from preprocess.corpora import Listing, Media, Source, open_media
+from preprocess.corpora.tolerance import check_complete
 from preprocess.dataset.drift import check_drift
 from preprocess.dataset.labels import merged
 from preprocess.dataset.people import known_people
@@ -48,7 +49,7 @@ def extend_plan(
     Raises:
         UsageError: the plan belongs to other settings, the labels mean something else in it, or a person in it would be
             in several splits.
-        MarlinError: there are no sources at all.
+        MarlinError: there are no sources at all, or too many lack a video or a label.
     """
     media = open_media(cfg.corpus.kind, cfg.corpus.path)
     audio = listing.audio if cfg.preprocess.audio is None else cfg.preprocess.audio
@@ -65,6 +66,7 @@ def extend_plan(
             log.warning("%s", line)
         if not new:
             return plan, 0
+        check_complete(cfg.corpus, listing)
         merged([plan.labels(), listing.labels])  # before any work: they could not become one dataset
         new = known_people(plan, new, cfg.corpus.kind, cfg.preprocess)
         pieces = _pieces(media, new, cfg.preprocess.unit_seconds, progress)

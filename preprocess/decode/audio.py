@@ -4,8 +4,9 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from preprocess.decode.video import opened, stream_origin, video_stream
+from preprocess.quarantine import BadSource
 
 RATE = 16000
 """Samples per second of stored sound."""
@@ -45,7 +47,42 @@ def flac(file: Path, start: float, end: float) -> bytes | None:
         BadSource: the file can't be opened, or has no video.
     """
     sound = None if file.is_dir() else _sound(file, start, end)
-    return None if sound is None else _encoded(sound)
+    return None if sound is None else encode_flac(sound)
+
+
+def read_sound(file: Path | IO[bytes]) -> Sound:
+    """All the sound of a file, with or without pictures: mono samples at 16 kHz, what `sound_frames` gives.
+
+    Channels are averaged.
+
+    Raises:
+        BadSource: the file can't be opened, has no sound track, or none of it can be decoded.
+    """
+    parts = [
+        _resampled(np.concatenate([_mono(frame) for frame in frames]), rate)
+        for rate, frames in groupby(sound_frames(file), key=lambda frame: int(frame.sample_rate))
+    ]
+    if not parts:
+        raise BadSource("damaged", "none of its sound can be decoded")
+    return np.concatenate(parts)
+
+
+def sound_frames(file: Path | IO[bytes]) -> Iterator[Any]:
+    """PyAV's frames of the sound of a file, each right after the one before, whatever time stamps say.
+
+    Of several sound tracks it is the one a player would choose. What is damaged is left out.
+
+    Raises:
+        BadSource: the file can't be opened, or has no sound track.
+    """
+    with opened(file) as container:
+        stream = container.streams.best("audio")
+        if stream is None or stream.codec_context is None:
+            raise BadSource("unreadable", "it has no sound that FFmpeg can decode")
+        stream.codec_context.thread_count = 1
+        for frame in _decoded(container, stream):
+            if frame.samples:
+                yield frame
 
 
 def _sound(file: Path, start: float, end: float) -> Sound | None:
@@ -125,8 +162,7 @@ def _placed(pieces: list[tuple[float, int, Sound]], start: float, end: float) ->
         if high > low:
             line[at + low : at + high] = samples[low:high]
         at += len(samples)
-    common = math.gcd(RATE, rate)
-    up, down = RATE // common, rate // common
+    up, down = _ratio(rate)
     # The filter keeps the beginning where it is, so the edge must end on a sample of the new rate.
     skip = math.ceil(edge * up / down)
     offset = round(skip * down / up) - edge
@@ -135,7 +171,20 @@ def _placed(pieces: list[tuple[float, int, Sound]], start: float, end: float) ->
     return resampled[skip : skip + length]
 
 
-def _encoded(sound: Sound) -> bytes:
+def _resampled(samples: Sound, rate: int) -> Sound:
+    up, down = _ratio(rate)
+    resampled: Sound = resample_poly(samples, up, down) if up != down else samples
+    return resampled
+
+
+def _ratio(rate: int) -> tuple[int, int]:
+    """From a rate to `RATE`: by what to multiply and to divide."""
+    common = math.gcd(RATE, rate)
+    return RATE // common, rate // common
+
+
+def encode_flac(sound: Sound) -> bytes:
+    """Mono sound at 16 kHz, -1 to 1, as 16-bit FLAC; the same bytes at every call."""
     samples = np.clip(np.round(sound * 32768), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
     # Bit-exact: no names and versions of the software in the file.

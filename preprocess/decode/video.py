@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -74,25 +74,43 @@ def read_frames(file: Path, span: Span | None = None, fps: float | None = None) 
     Raises:
         BadSource: unreadable, no video, cut off, or damaged on the way.
     """
+    colours = VideoReformatter()
+    for index, (time, picture, aspect) in enumerate(read_pictures(file, span, fps)):
+        yield Frame(index, time, partial(_as_shown, picture, aspect, colours))
+
+
+def read_pictures(
+    file: Path, span: Span | None, fps: float | None, choose: Callable[[Any], Any] | None = None
+) -> Iterator[tuple[float, Any, Fraction | None]]:
+    """What `read_frames` shows, as it was decoded: seconds, PyAV's frame, its pixel's aspect.
+
+    Seconds count from the begin of the stream that `read_frames` shows, whatever stream is chosen.
+
+    Args:
+        file, span, fps: as for `read_frames`.
+        choose: gives the stream of an open container; None is the one with the largest picture.
+
+    Raises:
+        BadSource: as `read_frames`, and what `choose` raises.
+    """
     _check_whole(file)
     for lead in _LEADS if span and span[0] > 0 else (math.inf,):
         with opened(file) as container:
-            stream = video_stream(container)
+            stream = (choose or video_stream)(container)
             # One thread: the stage runs one worker a core, and a unit's time then does not depend on its neighbours.
             stream.codec_context.thread_count = 1
-            pictures = _decoded(container, stream)
+            origin = stream_origin(video_stream(container))
+            pictures = _decoded(container, stream, origin)
             if span and lead < math.inf:
-                sought = _sought(container, stream, pictures, span[0], lead)
+                sought = _sought(container, stream, pictures, (origin, span[0]), lead)
                 if sought is None:
                     continue
                 pictures = sought
             pictures = _within(pictures, span)
             if fps is not None:
                 pictures = _resampled(pictures, fps, span[0] if span else None)
-            colours = VideoReformatter()
-            for index, (time, picture) in enumerate(pictures):
-                show = partial(_as_shown, picture, stream.sample_aspect_ratio, colours)
-                yield Frame(index, time, show)
+            for time, picture in pictures:
+                yield time, picture, stream.sample_aspect_ratio
             return
 
 
@@ -122,15 +140,20 @@ def _refuse_other(url: str, flags: int, options: object) -> NoReturn:
 
 def video_stream(container: Any) -> Any:
     """The stream with the largest picture. Raises `BadSource` where there is none that can be decoded."""
-    picture = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    # An audio file's cover picture is a video stream too.
-    streams = [stream for stream in container.streams.video if not stream.disposition & picture]
+    streams = video_streams(container)
     if not streams:
         raise BadSource("no-video", "it has no video stream")
     readable = [stream for stream in streams if stream.codec_context is not None]
     if not readable:
         raise BadSource("unreadable", "FFmpeg has no decoder for its video codec")
     return max(readable, key=lambda stream: stream.width * stream.height)
+
+
+def video_streams(container: Any) -> list[Any]:
+    """All streams of moving pictures, in their order."""
+    picture = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    # An audio file's cover picture is a video stream too.
+    return [stream for stream in container.streams.video if not stream.disposition & picture]
 
 
 def _rate(stream: Any) -> float:
@@ -189,22 +212,26 @@ def _within(pictures: Iterable[tuple[float, Any]], span: Span | None) -> Iterato
 
 
 def _sought(
-    container: Any, stream: Any, pictures: Iterator[tuple[float, Any]], start: float, lead: float
+    container: Any, stream: Any, pictures: Iterator[tuple[float, Any]], place: tuple[float, float], lead: float
 ) -> Iterator[tuple[float, Any]] | None:
-    """Pictures from some place before `start` on; None where seeking does not lead there."""
+    """Pictures from some time before `place` (origin and start) on; None where seeking does not lead there."""
+    origin, start = place
     if lead == 0 and container.format.name in _UNINDEXED:
         return None
     try:
-        container.seek(int((stream_origin(stream) + start - lead) / stream.time_base), stream=stream, backward=True)
+        container.seek(int((origin + start - lead) / stream.time_base), stream=stream, backward=True)
     except (av.FFmpegError, OSError):
         return None
     first = next(pictures, None)
     return None if first is None or first[0] > start else itertools.chain([first], pictures)
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
-    """Pictures with their seconds from here on; what precedes the first key frame can't be decoded and is left out."""
-    origin, rate, count, key = stream_origin(stream), _rate(stream), 0, False
+def _decoded(container: Any, stream: Any, origin: float) -> Iterator[tuple[float, Any]]:
+    """Pictures from here on, with their seconds after `origin`.
+
+    What precedes the first key frame can't be decoded and is left out.
+    """
+    rate, count, key = _rate(stream), 0, False
     last = -math.inf
     for packet in container.demux(stream):
         begin_step()
@@ -256,8 +283,13 @@ def _as_shown(picture: Any, aspect: Fraction | None, colours: VideoReformatter) 
     # A picture's own conversion would set up a scaler, with threads of its own, and take them down, for each frame.
     shown: Any = colours.reformat(picture, format="rgb24", width=width, height=height, threads=1)
     rgb: Image = shown.to_ndarray()
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+    return upright(rgb, picture.rotation)
+
+
+def upright(shown: Image, rotation: float) -> Image:
+    """An array (H, W, …) turned by the degrees that a decoded picture asks for."""
+    turns = round(rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(shown, turns)) if turns else shown
 
 
 def _text(error: Exception) -> str:

@@ -56,7 +56,7 @@ def plan_runs(found: Found, cfg: PreprocessConfig, division: Division, stats: St
         stats.drop("short", short)
         for run in runs:
             rows = slice(run.start - track.start, run.start - track.start + run.frames)
-            if reason := _fault(track.observations[rows], squares[rows], cfg):
+            if reason := fault_of(track.observations[rows], squares[rows], cfg):
                 stats.drop(reason, 1)
             else:
                 chosen.append(Chosen(track, squares, run, _phash(track, run)))
@@ -69,9 +69,9 @@ def plan_runs(found: Found, cfg: PreprocessConfig, division: Division, stats: St
     return chosen
 
 
-def _fault(seen: Sequence[Observation], squares: Floats, cfg: PreprocessConfig) -> Dropped | None:
-    """The first filter that a run does not pass: a median over its frames is out of bounds."""
-    if sum(observation.points is not None for observation in seen) < MESHED * len(seen):
+def fault_of(seen: Sequence[Observation], squares: Floats, cfg: PreprocessConfig) -> Dropped | None:
+    """The first filter that frames of a track do not pass: a median over them is out of bounds."""
+    if cfg.uses_networks and sum(observation.points is not None for observation in seen) < MESHED * len(seen):
         return "no-mesh"
     if float(np.median(squares[:, 2])) < cfg.min_face:
         return "small"

@@ -51,3 +51,10 @@ def _shrunk(frame: Image, matrix: Floats, side: int, shrink: int) -> tuple[Image
     middle = (shrink - 1) / 2
     back = [[shrink, 0, left * shrink + middle], [0, shrink, top * shrink + middle], [0, 0, 1]]
     return np.asarray(small, np.uint8), matrix @ np.array(back, np.float64)
+
+
+def whole(frame: Image, size: int) -> Image:
+    """A whole frame (H, W, 3) as a crop (size, size, 3): another shape than a square is stretched."""
+    shrinks = max(frame.shape[:2]) > size
+    resized = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)

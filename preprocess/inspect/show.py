@@ -14,7 +14,7 @@ from preprocess.arrays import Image
 from preprocess.dataset.plan import read_plan
 from preprocess.inspect.samples import load_grid
 from preprocess.regions import BACKGROUND, HAIR, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, SKIN, overlay
-from preprocess.sheet import INK, legend, text_line, write_png
+from preprocess.sheet import INK, legend, scaled, text_line, write_png
 
 _FRAMES, _SIDE = 8, 160
 _WIDTH = _FRAMES * _SIDE
@@ -129,16 +129,10 @@ def _strip(store: Store, sample: Sample) -> Image:
     frames = [_decode(store, sample, f"{frame:03d}.jpg", cv2.IMREAD_COLOR)[..., ::-1] for frame in picked]
     labels = label_maps(store, sample, frames[0].shape[0])
     tinted = [overlay(frame, labels[place]) for frame, place in zip(frames, picked, strict=True)]
-    rows = [np.concatenate([_fitted(picture) for picture in row], axis=1) for row in (frames, tinted)]
+    rows = [np.concatenate([scaled(picture, _SIDE) for picture in row], axis=1) for row in (frames, tinted)]
     caption = f"{sample.key}  {sample.split}  {sample.frames} frames  {short(sample.source, 60)}"
     strip: Image = np.concatenate([text_line([(caption, INK)], _WIDTH), *rows])
     return strip
-
-
-def _fitted(picture: Image) -> Image:
-    shrinks = picture.shape[0] > _SIDE
-    scaled = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(scaled, np.uint8)
 
 
 def _decode(store: Store, sample: Sample, part: str, flags: int) -> Image:

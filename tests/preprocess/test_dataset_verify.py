@@ -1,17 +1,33 @@
 """`marlin dataset verify`: every kind of damage is found and named; `--repair` drops exactly what is damaged."""
 
-import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from drawn_dataset import Drawn, drawn_section, everything, write_drawn, written
+from damage import (
+    SCHEMA,
+    UNITS,
+    Change,
+    change_counts,
+    change_entry,
+    change_info,
+    change_plan,
+    delete_shard,
+    flip_bit,
+    forge_exclusion,
+    forget_source,
+    hide_member,
+    repeat_key,
+    rewrite_shard,
+    set_part,
+    set_record,
+    shift_part,
+)
+from drawn_dataset import drawn_section, everything, write_drawn, written
 
 from pipeline.cli import main
 from pipeline.config.schema import Config
@@ -20,17 +36,7 @@ from pipeline.errors import MarlinError
 from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from pipeline.storage.local import LocalStore
-from pipeline.storage.manifest import to_json
-from preprocess.dataset.settings import content_settings
-from preprocess.dataset.shards import ShardWriter
 from preprocess.inspect.verify import verify
-
-Change = Callable[[dict[str, bytes]], None]
-SCHEMA = {"smile": {"type": "binary", "names": ["open", "shut"]}, "mood": {"type": "real"}}
-UNITS = [
-    [Drawn("a.mp4", face=1, labels={"smile": [0, 1], "mood": 0.5}), Drawn("b.mp4", face=2)],
-    [Drawn("c.mp4", face=3, split="val"), Drawn("bad.mp4", bad="no-face")],
-]
 
 
 @pytest.fixture
@@ -43,58 +49,6 @@ def store(cfg: Config) -> Store:
     opened = dataset_store(cfg)
     write_drawn(opened, cfg, UNITS, labels=SCHEMA)
     return opened
-
-
-def commit_again(store: Store, change: Callable[[dict[str, Any]], None], unit: str = "000000") -> None:
-    """Changes a unit's manifest, with a dataset.json that commits to it."""
-    key = f"units/{unit}.json"
-    manifest, info = json.loads(store.read(key)), json.loads(store.read("dataset.json"))
-    change(manifest)
-    data = to_json(manifest, compact=True)
-    store.write(key, data)
-    [entry] = [entry for entry in info["units"] if entry["name"] == key]
-    entry |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    store.write("dataset.json", to_json(info))
-
-
-def rewrite_shard(store: Store, folder: Path, change: Change) -> None:
-    """Changes parts of the first sample of the first unit and commits to the result."""
-
-    def revise(manifest: dict[str, Any]) -> None:
-        old = store.read(manifest["shards"][0]["name"])
-        folder.mkdir()
-        writer = ShardWriter(folder)
-        for number, sample in enumerate(manifest["samples"]):
-            ordered = sorted(sample["parts"].items(), key=lambda item: item[1])
-            parts = {name: old[start : start + length] for name, (start, length) in ordered}
-            if not number:
-                change(parts)
-            _, places = writer.add(sample["key"], parts)
-            sample["parts"] = {name: list(place) for name, place in places.items()}
-        [path] = writer.close()
-        data = path.read_bytes()
-        manifest["shards"][0] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        store.write(manifest["shards"][0]["name"], data)
-
-    commit_again(store, revise)
-
-
-def set_record(**changes: Any) -> Change:
-    def change(parts: dict[str, bytes]) -> None:
-        record = json.loads(parts["json"]) | changes
-        parts["json"] = to_json({name: value for name, value in record.items() if value is not ...})
-
-    return change
-
-
-def set_part(name: str, data: Callable[[bytes], bytes] | bytes | None) -> Change:
-    def change(parts: dict[str, bytes]) -> None:
-        if data is None:
-            del parts[name]
-        else:
-            parts[name] = data if isinstance(data, bytes) else data(parts[name])
-
-    return change
 
 
 def as_npy(array: np.ndarray) -> bytes:
@@ -181,98 +135,27 @@ def test_deep_looks_into_pictures(store: Store, tmp_path: Path, change: Change, 
     assert message in problem
 
 
-def _delete_shard(store: Store) -> None:
-    store.delete(next(store.list("shards/000000-")).key)
-
-
-def _flip_bit(store: Store) -> None:
-    key = next(store.list("shards/000000-")).key
-    data = bytearray(store.read(key))
-    data[700] ^= 1
-    store.write(key, bytes(data))
-
-
-def _hide_member(store: Store) -> None:
-    def drop(manifest: dict[str, Any]) -> None:
-        manifest["samples"].pop(1)
-
-    commit_again(store, drop)
-
-
-def _shift_part(store: Store) -> None:
-    def shift(manifest: dict[str, Any]) -> None:
-        parts = manifest["samples"][0]["parts"]
-        parts["000.jpg"], parts["001.jpg"] = parts["001.jpg"], parts["000.jpg"]
-
-    commit_again(store, shift)
-
-
-def _repeat_key(store: Store) -> None:
-    def repeat(manifest: dict[str, Any]) -> None:
-        manifest["samples"][0]["key"] = "000000-s000-t00-000000"
-
-    commit_again(store, repeat, "000001")
-
-
-def _forget_source(store: Store) -> None:
-    commit_again(store, lambda manifest: manifest["sources"].pop())
-
-
-def _change_entry(store: Store) -> None:
-    commit_again(store, lambda manifest: manifest["samples"][0].update(frames=-1))
-
-
-def _change_info(**changes: Any) -> Callable[[Store], None]:
-    def change(store: Store) -> None:
-        store.write("dataset.json", to_json(json.loads(store.read("dataset.json")) | changes))
-
-    return change
-
-
-def _change_counts(**changes: int) -> Callable[[Store], None]:
-    def change(store: Store) -> None:
-        _change_info(counts=json.loads(store.read("dataset.json"))["counts"] | changes)(store)
-
-    return change
-
-
-def _change_plan(old: bytes, new: bytes) -> Callable[[Store], None]:
-    def change(store: Store) -> None:
-        data = store.read("plan.json")
-        assert old in data
-        store.write("plan.json", data.replace(old, new))
-
-    return change
-
-
-def _forge_exclusion(store: Store) -> None:
-    data = to_json({"schema": 2, "excluded": [{"key": "nobody", "reason": "near-duplicate", "kept": "x"}]})
-    store.write("exclusions/x.json", data)
-    entry = {"name": "exclusions/x.json", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    _change_info(exclusions=entry)(store)
-
-
 @pytest.mark.parametrize(
     "case",
     [
-        (_delete_shard, "is gone"),
-        (_flip_bit, "is not what was committed (sha256 differs)"),
-        (_hide_member, "that the index does not name"),
-        (_shift_part, "has no 000000-s000-t00-000000.001.jpg"),
-        (_repeat_key, "key 000000-s000-t00-000000 is not unique"),
-        (_forget_source, "is of no source in it"),
-        (_change_entry, "samples.0.frames: Input should be greater than 0"),
+        (delete_shard, "is gone"),
+        (flip_bit, "is not what was committed (sha256 differs)"),
+        (hide_member, "that the index does not name"),
+        (shift_part, "has no 000000-s000-t00-000000.001.jpg"),
+        (repeat_key, "key 000000-s000-t00-000000 is not unique"),
+        (forget_source, "is of no source in it"),
+        (change_entry, "samples.0.frames: Input should be greater than 0"),
         (lambda store: store.delete("units/000000.json"), "units/000000.json is gone"),
         (lambda store: store.write("units/000000.json", b"{}"), "units/000000.json is not the file that dataset.json"),
         (lambda store: store.write("dataset.json", b"{"), "dataset.json is damaged"),
-        (_change_info(labels=None), "dataset.json: labels: Input should be an object"),
-        (_change_info(labels={}), "a.mp4: label smile is not in the schema"),
-        (_change_info(splits={"train": 1, "val": 2, "test": 0}), "does not count the splits"),
-        (_change_info(removed=[{"source": "a.mp4", "identity": "", "reason": "x"}]), "a.mp4 was taken out"),
-        (_forge_exclusion, "the exclusion list names nobody, which is no sample"),
-        (_change_info(quarantine={"pose": 1}), "dataset.json does not count the quarantine as they are"),
-        (_change_counts(sources=9), "dataset.json counts 9 sources, there are 4"),
-        (_change_counts(tracks=9), "dataset.json counts 9 tracks, there are 3"),
+        (change_info(labels=None), "dataset.json: labels: Input should be an object"),
+        (change_info(labels={}), "a.mp4: label smile is not in the schema"),
+        (change_info(splits={"train": 1, "val": 2, "test": 0}), "does not count the splits"),
+        (change_info(removed=[{"source": "a.mp4", "identity": "", "reason": "x"}]), "a.mp4 was taken out"),
+        (forge_exclusion, "the exclusion list names nobody, which is no sample"),
+        (change_info(quarantine={"pose": 1}), "dataset.json does not count the quarantine as they are"),
+        (change_counts(sources=9), "dataset.json counts 9 sources, there are 4"),
+        (change_counts(tracks=9), "dataset.json counts 9 tracks, there are 3"),
     ],
 )
 def test_damage_to_the_index_is_named(
@@ -298,13 +181,13 @@ def test_damage_to_the_index_is_named(
         (lambda store: store.delete("plan.json"), "plan.json is gone, and units that were made from it are there"),
         (lambda store: store.write("plan.json", b"{"), "plan.json is damaged (no JSON)"),
         (lambda store: store.write("plan.json", b"[]"), "plan.json is damaged (no JSON)"),
-        (_change_plan(b'"units":', b'"unity":'), "plan.json is damaged (KeyError: 'units')"),
-        (_change_plan(b'"b.mp4"', b'"B.mp4"'), "units/000000.json and plan.json say different things of B.mp4"),
-        (_change_plan(b'"identity":"b.mp4"', b'"identity":"a.mp4"'), "plan.json say different things of b.mp4"),
-        (_change_plan(b'"mood":0.5', b'"mood":1.5'), "plan.json say different things of a.mp4"),
-        (_change_plan(b'"label_maps":true', b'"label_maps":false'), "are of different settings: restore the one"),
+        (change_plan(b'"units":', b'"unity":'), "plan.json is damaged (KeyError: 'units')"),
+        (change_plan(b'"b.mp4"', b'"B.mp4"'), "units/000000.json and plan.json say different things of B.mp4"),
+        (change_plan(b'"identity":"b.mp4"', b'"identity":"a.mp4"'), "plan.json say different things of b.mp4"),
+        (change_plan(b'"mood":0.5', b'"mood":1.5'), "plan.json say different things of a.mp4"),
+        (change_plan(b'"label_maps":true', b'"label_maps":false'), "are of different settings: restore the one"),
         (
-            _change_info(removed=[{"source": "z.mp4", "identity": "", "reason": "x"}]),
+            change_info(removed=[{"source": "z.mp4", "identity": "", "reason": "x"}]),
             "plan.json lacks 1 removal that dataset.json records, as of z.mp4: restore plan.json",
         ),
     ],
@@ -339,7 +222,7 @@ def test_a_plan_that_is_gone_is_not_made_again_over_finished_units(store: Store,
 def test_a_dataset_of_another_schema_version_is_left_alone(
     store: Store, cfg: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _change_info(schema=3)(store)
+    change_info(schema=3)(store)
     before = everything(store)
     assert main(["dataset", "verify", "-c", written(tmp_path, cfg), "--repair"]) == 1
     assert "dataset.json has schema 3, this version reads 2: use the version" in capsys.readouterr().err
@@ -378,7 +261,7 @@ def test_all_problems_are_listed_up_to_a_number(
 
 
 def test_one_damage_is_one_problem(store: Store) -> None:
-    _delete_shard(store)
+    delete_shard(store)
     [text] = texts(store)
     assert text.startswith("shards/000000-")
     assert text.endswith(".tar is gone")
@@ -390,112 +273,6 @@ def test_strays_and_pending_units_are_no_problem(store: Store, cfg: Config) -> N
     assert report.problems == []
     assert "1 object (0.0 MB) that dataset.json does not name" in report.warnings[0]
     assert "shards/000001-attempt-00.tar" in report.warnings[0]
-
-
-def test_near_duplicates_across_units_are_left_out(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "copies")
-    store = dataset_store(cfg)
-    write_drawn(store, cfg, [[Drawn("a.mp4", face=1, samples=9)], [Drawn("b.mp4", face=1, samples=9)], UNITS[1]])
-    dataset = load_dataset(store)
-    assert {sample.source for sample in dataset.samples} == {"a.mp4", "c.mp4"}
-    assert (dataset.excluded, dataset.info["counts"]["samples"], dataset.info["splits"]["train"]) == (9, 11, 9)
-    assert dataset.info["counts"]["tracks"] == 2
-    name = dataset.info["exclusions"]["name"]
-    content = json.loads(store.read(name))
-    assert hashlib.sha256(store.read(name)).hexdigest().startswith(Path(name).stem)
-    first = {"key": "000001-s000-t00-000000", "reason": "near-duplicate", "kept": "000000-s000-t00-000000"}
-    assert content["excluded"][0] == first
-    report = verify(store, deep=True)
-    assert report.problems == []
-    assert "9 of the samples as near-duplicates" in report.text(most=20)
-
-    from preprocess.dataset.removal import remove_sources
-
-    remove_sources(store, ["a.mp4"], [], "withdrew")
-    dataset = load_dataset(store)
-    assert {sample.source for sample in dataset.samples} == {"b.mp4", "c.mp4"}
-    assert (dataset.excluded, dataset.info["exclusions"]) == (0, None)
-    assert not list(store.list("exclusions/"))
-
-
-def test_near_duplicates_stay_where_they_are_wanted(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    cfg = drawn_section(make_config, tmp_path / "raw", tmp_path / "copies")
-    store, settings = dataset_store(cfg), {"config": {"near_duplicates": False}, "models": []}
-    write_drawn(
-        store, cfg, [[Drawn("a.mp4", face=1, samples=9)], [Drawn("b.mp4", face=1, samples=9)]], settings=settings
-    )
-    assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
-
-
-@pytest.fixture
-def raw(tmp_path: Path, face_clip: Path, cfg: Config, models: dict[str, Path]) -> Path:
-    """The raw videos of a dataset that `marlin preprocess` could continue; one of them is gone."""
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    (folder / "a.mp4").write_bytes(face_clip.read_bytes())
-    write_drawn(dataset_store(cfg), cfg, UNITS, settings=content_settings(cfg.preprocess), labels=SCHEMA)
-    return folder
-
-
-@pytest.mark.parametrize("damage", [_delete_shard, _flip_bit, _change_entry])
-def test_repair_drops_the_damaged_unit_alone(
-    cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Store], None]
-) -> None:
-    store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
-    damage(store)
-    damaged = everything(store)
-    assert main(command) == 1
-    assert "its raw video b.mp4 can't be read" in capsys.readouterr().err
-    assert everything(store) == damaged
-
-    (raw / "b.mp4").write_bytes((raw / "a.mp4").read_bytes())
-    assert main(command) == 0
-
-    assert "dropped 1 unit: `marlin preprocess" in capsys.readouterr().out
-    assert [item.key for item in store.list("units/")] == ["units/000001.json"]
-    assert {sample.source for sample in load_dataset(store).samples} == {"c.mp4"}
-    report = verify(store)
-    assert report.problems == []
-    assert "1 planned unit not in the dataset yet" in report.warnings[-1]
-
-
-def test_quarantined_sources_are_tried_again_by_reason(
-    cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store, command = dataset_store(cfg), ["dataset", "retry", "-c", written(raw.parent, cfg), "--reason"]
-    (raw / "c.mp4").write_bytes((raw / "a.mp4").read_bytes())
-    whole = everything(store)
-    assert main([*command, "gone"]) == 2
-    assert "there are unreadable, no-video" in capsys.readouterr().err
-    assert main([*command, "damaged"]) == 0
-    assert capsys.readouterr().out == "nothing to do: no source is quarantined as damaged\n"
-    assert everything(store) == whole
-
-    assert main([*command, "no-face"]) == 0
-
-    out = capsys.readouterr().out
-    assert "dropped 1 unit with 1 quarantined source: `marlin preprocess" in out
-    assert "makes it again" in out
-    assert [item.key for item in store.list("units/")] == ["units/000000.json"]
-    assert {sample.source for sample in load_dataset(store).samples} == {"a.mp4", "b.mp4"}
-
-
-def test_repair_of_the_index(cfg: Config, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, command = dataset_store(cfg), ["dataset", "verify", "-c", written(raw.parent, cfg), "--repair"]
-    store.write("units/000000.json", b"{}")
-    assert main(command) == 0
-    assert [item.key for item in store.list("units/")] == ["units/000001.json"]
-    assert verify(store).problems == []
-    capsys.readouterr()
-    _change_counts(sources=9)(store)
-    assert main(command) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "dataset.json is put anew"
-    assert verify(store).problems == []
-    for data in (b"{", store.read("dataset.json").replace(b'"labels"', b'"lapels"')):
-        store.write("dataset.json", data)
-        assert main(command) == 0
-        assert "dataset.json is removed: `marlin preprocess" in capsys.readouterr().out
-        assert not store.exists("dataset.json")
 
 
 def test_shards_are_read_by_plain_tar(store: Store) -> None:

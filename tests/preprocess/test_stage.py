@@ -96,6 +96,14 @@ def test_networks_in_actors_of_their_own_give_the_same_bytes(
     assert _content(dataset_store(outside)) == _content(dataset_store(inside))
 
 
+def test_without_ray_the_bytes_are_the_same(corpus: Path, make_config: MakeConfig, tmp_path: Path) -> None:
+    by_ray, alone = make_config(corpus), make_config(corpus, tmp_path / "alone", ray_address="none", workers=2)
+    run_preprocess(by_ray, progress=False)
+    assert run_preprocess(alone, progress=False).new_units == 5
+    assert _content(dataset_store(alone)) == _content(dataset_store(by_ray))
+    assert run_preprocess(alone, progress=False).new_units == 0
+
+
 def test_a_killed_run_continues_to_the_same_bytes(corpus: Path, make_config: MakeConfig, tmp_path: Path) -> None:
     whole = make_config(corpus, tmp_path / "whole")
     run_preprocess(whole, progress=False)
