@@ -1,4 +1,4 @@
-"""Make docs/demo.png: the demo's configuration on a face that is in the public domain.
+"""Make docs/demo.png and docs/explained.png: the demo's configuration on a face that is in the public domain.
 
 NASA's portrait of Eileen Collins comes with scikit-image; a virtual camera moves over it for twelve seconds. Run from
 the repository after `make setup`: `.venv/bin/python docs/demo_picture.py` (about three minutes on two cores).
@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
-from eval.job import open_checkpoint
+from eval.explain import explain_video
+from eval.loading import open_checkpoint
 from eval.pictures import column, mask_frame
 from eval.tasks.reconstruction import clips_for, reconstruct
 from pipeline.assets import pull_models
@@ -78,7 +79,7 @@ def _images(clips_BCTHW: torch.Tensor) -> list[Image]:
 
 
 def main() -> None:
-    """Film, run the demo's stages on the film, draw."""
+    """Film, run the demo's stages on the film, draw what it learned."""
     setup_logging()
     pull_models()
     with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +91,8 @@ def main() -> None:
         )
         run_stages(cfg)
         picture = draw(cfg)
+        explained = Path(__file__).with_name("explained.png")
+        explain_video(str(corpus / "portrait.mp4"), run_store(cfg).url, explained)
     cv2.imwrite(str(Path(__file__).with_name("demo.png")), picture[..., ::-1])
 
 

@@ -1,10 +1,15 @@
 """Features of sliding windows: every track of a dataset through one or more embedders, each frame decoded once.
 
+Frames are decoded ahead on all cores, so that an encoder on a GPU need not wait for them.
+
 Shapes: B windows of a batch, W windows in all, T frames, S×S pixels, C channels, D width of a feature.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import cv2
@@ -13,24 +18,37 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.sequences import FrameSequence, read_windows, windows
+from eval.packed import can_pack, packed
+from eval.sequences import FrameSequence, cut_windows, official_windows, read_frames, touched, windows
+from pipeline.background import Background
 from pipeline.storage import Store
+from pipeline.workers import Workers, work_ahead
 from train.model import MaskedAutoencoder
 
 Embedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """(B, T, S, S, 3) RGB to (B, D)."""
 
 PIXEL_SIDE = 8
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Length, frame distance and stride of sliding windows, and how many go through an embedder at once."""
+    """Length, frame distance and stride of sliding windows, and how many go through an embedder at once.
+
+    `official` are the windows of `marlin-pytorch` (`official_windows`) instead of all.
+    """
 
     clip: int
     rate: int
     stride: int
     batch: int
+    official: bool = False
+
+    def plan(self, frames: int) -> NDArray[np.int64]:
+        """Frame indices (W, T) of the windows over so many frames."""
+        chosen = official_windows if self.official else windows
+        return chosen(frames, self.clip, self.rate, self.stride)
 
 
 @dataclass(frozen=True)
@@ -42,24 +60,32 @@ class WindowFeatures:
 
 
 def best_device() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator if there is one, by its number: threads of the loader are told it."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def to_clips(frames_BTHWC: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+def to_clips(frames_BTHWC: torch.Tensor) -> torch.Tensor:
     """RGB bytes to the float clips (B, C, T, H, W) in [0, 1] that the model takes."""
-    return torch.from_numpy(frames_BTHWC).to(device).permute(0, 4, 1, 2, 3).float().div_(255.0)
+    return frames_BTHWC.permute(0, 4, 1, 2, 3).float().div_(255.0)
 
 
-def model_embedder(model: MaskedAutoencoder) -> Embedder:
-    """Pooled features of a frozen encoder: the norm of the mean token, as published."""
-    model = model.eval().to(best_device())
+def model_embedder(model: MaskedAutoencoder, dtype: torch.dtype = torch.float32, *, keep_seq: bool = False) -> Embedder:
+    """Features of a frozen encoder.
+
+    Args:
+        model: is moved to the accelerator, where there is one.
+        dtype: of weights and arithmetic.
+        keep_seq: all normed tokens (B, N, D), instead of the norm of the mean token, as published.
+    """
+    model = model.eval().to(best_device(), dtype)
     device = next(model.parameters()).device
+    if can_pack(model):
+        model = packed(model)
 
     def embed(frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            features_BD = model.encode(to_clips(frames_BTHWC, device), pool=True)
-        out: NDArray[np.float32] = features_BD.float().cpu().numpy()
+            features = model.encode(to_clips(torch.from_numpy(frames_BTHWC).to(device)).to(dtype), pool=not keep_seq)
+        out: NDArray[np.float32] = features.float().cpu().numpy()
         return out
 
     return embed
@@ -94,18 +120,26 @@ def extract(
     Raises:
         MarlinError: a frame can't be read or decoded.
     """
-    plans = [windows(sequence.frames, spec.clip, spec.rate, spec.stride) for sequence in sequences]
+    plans = [spec.plan(sequence.frames) for sequence in sequences]
     owners = [sequence for sequence, plan in zip(sequences, plans, strict=True) for _ in plan]
-    clips = (clip for s, plan in zip(sequences, plans, strict=True) for clip in read_windows(store, s, plan))
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in embedders}
-    with tqdm(total=len(owners), desc="features", unit="window", disable=not progress) as bar:
-        for batch_BTHWC in _batches(clips, spec.batch):
+    batches = Background(_batches(store, sequences, plans, spec.batch), BATCHES_AHEAD)
+    with closing(batches), tqdm(total=len(owners), desc="features", unit="window", disable=not progress) as bar:
+        for batch_BTHWC in batches:
             for name, embed in embedders.items():
                 rows[name].append(embed(batch_BTHWC))
             bar.update(len(batch_BTHWC))
     return WindowFeatures({name: np.concatenate(parts) for name, parts in rows.items()}, tuple(owners))
 
 
-def _batches(clips: Iterator[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
-    while batch := list(islice(clips, size)):
-        yield np.stack(batch)
+def _batches(
+    store: Store, sequences: Sequence[FrameSequence], plans: Sequence[NDArray[np.int64]], size: int
+) -> Generator[NDArray[np.uint8], None, None]:
+    threads = len(os.sched_getaffinity(0))
+    pairs = list(zip(sequences, plans, strict=True))
+    with closing(Workers(threads, "decode")) as pool:
+        needed = ([sample] for sequence, plan in pairs for sample in touched(sequence, plan))
+        decoded = (frames for [frames] in work_ahead(pool, partial(read_frames, store), needed, threads))
+        clips = (clip for sequence, plan in pairs for clip in cut_windows(decoded, sequence, plan))
+        while batch := list(islice(clips, size)):
+            yield np.stack(batch)

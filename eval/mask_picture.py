@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import cv2
 import numpy as np
 
 from eval.pictures import Image, mask_frame
@@ -19,7 +18,7 @@ from pipeline.storage import Store
 from pipeline.text import short
 from preprocess.inspect.show import choose, label_maps
 from preprocess.regions import overlay
-from preprocess.sheet import DIM, INK, PAPER, Words, legend, text_line, write_png
+from preprocess.sheet import DIM, GAP, INK, Words, legend, padded, row, scaled, text_line, write_png
 from train.data.batch import mask_inputs
 from train.data.plan import centre_clip, valid_starts
 from train.data.regions import tubelet_regions
@@ -29,8 +28,8 @@ from train.masking import mask_clips, unparsed_frames, visible_count
 from train.sizes import TUBELET
 
 STRATEGIES: tuple[str, ...] = get_args(MaskConfig.model_fields["strategy"].annotation)
-COLUMNS, SIDE, NAMES, GAP = 8, 160, 160, 4
-"""Most pictures in a row, about their side in pixels, the width of the names beside them, the gap between pictures."""
+COLUMNS, SIDE, NAMES = 8, 160, 160
+"""Most pictures in a row, about their side in pixels, the width of the names beside them."""
 
 _GHOST = 0.15
 _LEAST_WIDTH = 960  # for the text of clips that have few pictures
@@ -69,10 +68,10 @@ def _sheet(cfg: Config, store: Store, sample: Sample) -> Image:
     shown = np.unique(np.linspace(0, len(firsts) - 1, COLUMNS).round().astype(int)).tolist()
     stored, labels = read_frames(store, sample), label_maps(store, sample, cfg.preprocess.size)
     side = geometry.side * max(1, round(SIDE / geometry.side))  # whole pixels a patch, so that its edges are sharp
-    frames = [_scaled(stored[firsts[t]], side) for t in shown]
+    frames = [scaled(stored[firsts[t]], side) for t in shown]
     rows = {
         "frames": frames,
-        "regions": [_scaled(overlay(stored[firsts[t]], labels[firsts[t]]), side) for t in shown],
+        "regions": [scaled(overlay(stored[firsts[t]], labels[firsts[t]]), side) for t in shown],
     }
     regions_BTHW, hash_B = mask_inputs([clip], [tubelet_regions(clip, read_regions(store, sample), cfg.data)])
     for strategy in STRATEGIES:
@@ -85,7 +84,7 @@ def _sheet(cfg: Config, store: Store, sample: Sample) -> Image:
     lines = [head, *(_row(name, pictures) for name, pictures in rows.items())]
     width = max(_LEAST_WIDTH, head.shape[1])
     title = text_line(_title(cfg, sample, int(unparsed_frames(regions_BTHW))), width)
-    return np.concatenate([title, *(_padded(line, right=width - head.shape[1]) for line in lines)])
+    return np.concatenate([title, *(padded(line, right=width - head.shape[1]) for line in lines)])
 
 
 def _title(cfg: Config, sample: Sample, unparsed: int) -> Words:
@@ -97,18 +96,6 @@ def _title(cfg: Config, sample: Sample, unparsed: int) -> Words:
 
 def _row(name: str, pictures: Sequence[Image]) -> Image:
     """Pictures of one size side by side, their name to the left at half their height."""
-    line = text_line([(name, INK)], NAMES)
-    above = (len(pictures[0]) - len(line)) // 2
-    named = _padded(line, above=above, below=len(pictures[0]) - len(line) - above)
-    return _padded(np.concatenate([named, *(_padded(picture, right=GAP) for picture in pictures)], axis=1), below=GAP)
-
-
-def _padded(picture: Image, *, above: int = 0, below: int = 0, right: int = 0) -> Image:
-    padded = cv2.copyMakeBorder(picture, above, below, 0, right, cv2.BORDER_CONSTANT, value=PAPER)
-    return np.asarray(padded, np.uint8)
-
-
-def _scaled(picture: Image, side: int) -> Image:
-    shrinks = len(picture) > side
-    scaled = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(scaled, np.uint8)
+    words, shown = text_line([(name, INK)], NAMES), row(pictures)
+    above = (len(pictures[0]) - len(words)) // 2
+    return np.concatenate([padded(words, above=above, below=len(shown) - len(words) - above), shown], axis=1)

@@ -1,4 +1,4 @@
-"""Pictures as arrays: region overlays, masks, and original / masked / reconstructed frames.
+"""Pictures as arrays: region overlays, masks, heat maps, and original / masked / reconstructed frames.
 
 All images are uint8 RGB; a column stacks several of them so that a page can lay columns out as wide as its screen.
 """
@@ -43,6 +43,13 @@ def mask_frame(frame: Image, visible: NDArray[np.bool_], ghost: float = 0.0) -> 
     return np.where(seen, frame, grey)
 
 
+def heat_frame(frame: Image, heat: NDArray[np.float32], strength: float = 0.5) -> Image:
+    """A frame (S, S, 3) under the colours of a map (S, S) of values in [0, 1], from dark blue over green to red."""
+    colours = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    mixed: Image = np.rint(frame * (1 - strength) + colours * strength).astype(np.uint8)
+    return mixed
+
+
 def column(images: Sequence[Image], width: int) -> Image:
     """Images of one size above each other, scaled to a width, with a thin white line between them."""
     scaled = [cv2.resize(image, (width, width), interpolation=cv2.INTER_AREA) for image in images]
@@ -63,12 +70,10 @@ def mask_columns(frames: Sequence[Image], visible_TGG: NDArray[np.bool_], width:
     return [column([mask_frame(frame, visible, ghost=0.18)], width) for frame, visible in pairs]
 
 
-def reconstruction_columns(
-    originals: Sequence[Image], visible_TGG: NDArray[np.bool_], filled: Sequence[Image], width: int
-) -> list[Image]:
-    """Each tubelet's first frame: original, what the model saw, and that with its hidden part reconstructed."""
-    trios = zip(originals, visible_TGG, filled, strict=True)
-    return [column([frame, mask_frame(frame, visible), guess], width) for frame, visible, guess in trios]
+def heat_columns(frames: Sequence[Image], heat_TSS: NDArray[np.float32], width: int) -> list[Image]:
+    """Each frame under its heat map."""
+    pairs = zip(frames, heat_TSS, strict=True)
+    return [column([heat_frame(frame, heat)], width) for frame, heat in pairs]
 
 
 def data_uri(image: Image) -> str:

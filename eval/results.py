@@ -7,6 +7,7 @@ from pipeline.checkpoints import Checkpoint
 from pipeline.errors import MarlinError
 from pipeline.storage import AlreadyExists, NotFound, Store
 from pipeline.storage.manifest import parse_json, to_json
+from pipeline.storage.single import create_alone
 
 SCHEMA = 1
 _log = logging.getLogger(__name__)
@@ -15,6 +16,11 @@ _log = logging.getLogger(__name__)
 def result_key(checkpoint: Checkpoint, task: str) -> str:
     """Where a task's result on a checkpoint lies in the run's folder."""
     return f"evals/{checkpoint.name}/{task}.json"
+
+
+def lease_key(checkpoint: Checkpoint, task: str) -> str:
+    """Where the lease lies of the job that works on a task."""
+    return f"evals/{checkpoint.name}/{task}.lease"
 
 
 def read_result(run: Store, checkpoint: Checkpoint, task: str) -> dict[str, Any] | None:
@@ -33,10 +39,23 @@ def read_result(run: Store, checkpoint: Checkpoint, task: str) -> dict[str, Any]
     return result
 
 
+def read_results(run: Store, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """All published results of a checkpoint, by task.
+
+    Raises:
+        MarlinError: one was written by a newer version.
+    """
+    folder = f"evals/{checkpoint.name}/"
+    names = [item.key.removeprefix(folder) for item in run.list(folder)]
+    tasks = [name.removesuffix(".json") for name in names if name.endswith(".json") and "/" not in name]
+    found = {task: read_result(run, checkpoint, task) for task in sorted(tasks)}
+    return {task: result for task, result in found.items() if result is not None}
+
+
 def publish_result(run: Store, checkpoint: Checkpoint, task: str, result: dict[str, Any]) -> dict[str, Any]:
     """Create a result; if another job was faster, its result stands and is returned."""
     try:
-        run.create(result_key(checkpoint, task), to_json({"schema": SCHEMA, "task": task, **result}))
+        create_alone(run, result_key(checkpoint, task), to_json({"schema": SCHEMA, "task": task, **result}))
     except AlreadyExists:
         _log.info("another job published %s of %s first", task, checkpoint.name)
     published = read_result(run, checkpoint, task)

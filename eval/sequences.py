@@ -4,7 +4,7 @@ A dataset stores a track as samples of at most 64 frames; windows must cross the
 other without a gap are read as one sequence.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -61,6 +61,23 @@ def windows(frames: int, clip: int, rate: int, stride: int) -> NDArray[np.int64]
     return index
 
 
+def official_windows(frames: int, clip: int, rate: int, stride: int) -> NDArray[np.int64]:
+    """The windows of `marlin-pytorch`, which leaves out the last one where it would end with the video.
+
+    Args:
+        frames, clip, rate, stride: as in `windows`. Of ``clip * rate`` frames and fewer the first ones are taken at
+            rate 1, and of fewer than ``clip`` the last is repeated.
+
+    Returns:
+        (windows, clip).
+    """
+    if frames <= clip * rate:
+        return np.minimum(np.arange(clip, dtype=np.int64), frames - 1)[None]
+    starts = np.arange(0, frames - clip * rate, stride, dtype=np.int64)
+    index: NDArray[np.int64] = starts[:, None] + rate * np.arange(clip, dtype=np.int64)
+    return index
+
+
 def frame_sequences(samples: Iterable[Sample]) -> list[FrameSequence]:
     """Join samples that continue each other; ordered by source, track, split and time."""
 
@@ -98,20 +115,39 @@ def read_part(store: Store, sample: Sample, part: str) -> bytes:
     return store.read_range(sample.shard, start, length)
 
 
-def read_frames(store: Store, sample: Sample) -> NDArray[np.uint8]:
-    """Decode every frame of a sample, fetched with one range request: (frames, S, S, 3) RGB."""
-    spans = [sample.parts[f"{index:03d}.jpg"] for index in range(sample.frames)]
+def read_frames(store: Store, sample: Sample, numbers: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """Decode frames of a sample, by default all, fetched with one range request: (frames, S, S, 3) RGB."""
+    spans = [sample.parts[f"{number:03d}.jpg"] for number in (range(sample.frames) if numbers is None else numbers)]
     begin = min(start for start, _ in spans)
     end = max(start + length for start, length in spans)
     blob = store.read_range(sample.shard, begin, end - begin)
     return np.stack([_decode(sample, blob[start - begin : start - begin + length]) for start, length in spans])
 
 
-def read_windows(store: Store, sequence: FrameSequence, index_WT: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """Windows of a sequence, each frame decoded once; holds only the samples that a window touches.
+def read_clip(store: Store, sequence: FrameSequence, index_T: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Some frames of a sequence in the order asked for, none of which is decoded twice: (T, S, S, 3) RGB."""
+    wanted, places_T = np.unique(index_T, return_inverse=True)
+    ends = np.cumsum([sample.frames for sample in sequence.samples])
+    owners = np.searchsorted(ends, wanted, side="right")
+    parts = []
+    for owner in np.unique(owners).tolist():
+        sample = sequence.samples[owner]
+        parts.append(read_frames(store, sample, (wanted[owners == owner] - (ends[owner] - sample.frames)).tolist()))
+    return np.concatenate(parts)[places_T]
+
+
+def touched(sequence: FrameSequence, index_WT: NDArray[np.int64]) -> list[Sample]:
+    """The samples that windows of a sequence take frames from, in time order."""
+    return [sequence.samples[owner] for owner in np.unique(_owners(sequence, index_WT)).tolist()]
+
+
+def cut_windows(
+    decoded: Iterator[NDArray[np.uint8]], sequence: FrameSequence, index_WT: NDArray[np.int64]
+) -> Iterator[NDArray[np.uint8]]:
+    """Windows of a sequence; holds only the samples that a window touches.
 
     Args:
-        store: the dataset.
+        decoded: the frames of each sample that is `touched`, in that order; no more are taken.
         sequence: where the frames come from.
         index_WT: frame indices in the sequence (`windows`), starts ascending.
 
@@ -119,14 +155,19 @@ def read_windows(store: Store, sequence: FrameSequence, index_WT: NDArray[np.int
         (T, S, S, 3) RGB.
     """
     ends = np.cumsum([sample.frames for sample in sequence.samples])
+    starts = ends - [sample.frames for sample in sequence.samples]
     held: dict[int, NDArray[np.uint8]] = {}
-    for index_T in index_WT:
-        owners = np.searchsorted(ends, index_T, side="right")
+    for index_T, owners in zip(index_WT, _owners(sequence, index_WT), strict=True):
         held = {owner: frames for owner, frames in held.items() if owner >= owners[0]}
-        for owner in set(owners.tolist()) - set(held):
-            held[owner] = read_frames(store, sequence.samples[owner])
-        starts = ends - [sample.frames for sample in sequence.samples]
+        for owner in sorted(set(owners.tolist()) - set(held)):
+            held[owner] = next(decoded)
         yield np.stack([held[o][i - starts[o]] for o, i in zip(owners.tolist(), index_T.tolist(), strict=True)])
+
+
+def _owners(sequence: FrameSequence, index_WT: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the sample that each frame is in."""
+    ends = np.cumsum([sample.frames for sample in sequence.samples])
+    return np.searchsorted(ends, index_WT, side="right")
 
 
 def held_out(dataset: Dataset) -> list[Sample]:

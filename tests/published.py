@@ -2,22 +2,39 @@
 
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import av
+import numpy as np
+import torch
 from torch import nn
 
 from train.model import Geometry
 from train.sizes import ViTSize
 
 
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """The package imports these for reading videos, and needs one function of each; nobody else shall find them."""
+    video, probe, package = (types.ModuleType(name) for name in ("torchvision.io", "ffmpeg", "torchvision"))
+    video.__dict__["read_video"], probe.__dict__["probe"], package.__dict__["io"] = _read_video, _probe, video
+    absent = [module for module in (video, probe, package) if module.__name__ not in sys.modules]
+    sys.modules.update({module.__name__: module for module in absent})
+    try:
+        yield
+    finally:
+        for module in absent:
+            del sys.modules[module.__name__]
+
+
 def published_network(
     encoder: ViTSize, decoder: ViTSize, geometry: Geometry, *, encoder_only: bool = False
 ) -> nn.Module:
     """The package's masked autoencoder, or its encoder alone, with fresh weights."""
-    # It imports these for reading videos, which is not needed here.
-    for name in ("torchvision", "torchvision.io", "ffmpeg"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["torchvision.io"].__dict__.setdefault("read_video", None)
-    from marlin_pytorch.model.marlin import Marlin
+    with _stand_ins():
+        from marlin_pytorch.model.marlin import Marlin
 
     network: nn.Module = Marlin(
         img_size=geometry.size,
@@ -40,3 +57,16 @@ def published_network(
         as_feature_extractor=encoder_only,
     )
     return network
+
+
+def _read_video(path: str) -> tuple[torch.Tensor, None, None]:
+    """All frames (T, H, W, C), as `torchvision.io.read_video` gives them."""
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(frames)), None, None
+
+
+def _probe(path: str) -> dict[str, Any]:
+    """The part of `ffmpeg.probe` that tells the number of frames."""
+    with av.open(path) as container:
+        return {"streams": [{"nb_frames": str(container.streams.video[0].frames)}]}

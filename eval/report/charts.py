@@ -3,40 +3,73 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
+MOST_POINTS = 1000
+"""Of a line: several to each pixel of its width."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: its name, points (step, value), and the number of its colour; dashed lines are held-out measurements."""
+    """A line.
+
+    Attributes:
+        name: what it shows.
+        points: (step or another number, value).
+        colour: number of its colour.
+        dashed: lines of held-out measurements are.
+        marked: a dot on every point, not only on the last one.
+    """
 
     name: str
-    points: Sequence[tuple[int, float]]
+    points: Sequence[tuple[float, float]]
     colour: int = 0
     dashed: bool = False
+    marked: bool = False
+
+    @property
+    def finite(self) -> list[tuple[float, float]]:
+        """The points that can be drawn."""
+        return [(x, y) for x, y in self.points if math.isfinite(y)]
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> Sequence[tuple[float, float]]:
+    """At most `most` (4 or more) of the points of a line: its ends, and the lowest and highest of equal stretches."""
+    if len(points) <= most:
+        return points
+    inner, stretches = len(points) - 2, (most - 2) // 2
+    edges = [1 + inner * index // stretches for index in range(stretches + 1)]
+    kept = {0, len(points) - 1}
+    for first, end in pairwise(edges):
+        kept |= {choose(range(first, end), key=lambda index: points[index][1]) for choose in (min, max)}
+    return [points[index] for index in sorted(kept)]
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from at or below `low` to at or above `high`."""
-    span = (high - low) or abs(high) or 1.0
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from at or below `low` to at or above `high`.
+
+    What differs by less than a billionth of its size is told as one value: no label could tell it apart.
+    """
+    size = max(abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * size else size or 1.0
     power = 10 ** math.floor(math.log10(span / count))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * count >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * index, 12) for index in range(first, max(last, first + 1) + 1)]
+    digits = 2 - math.floor(math.log10(step))
+    return [round(step * index, digits) for index in range(first, max(last, first + 1) + 1)]
 
 
-def line_chart(title: str, series: Sequence[Series]) -> Markup:
-    """One chart of all series against the training step.
+def line_chart(title: str, series: Sequence[Series], x_label: str = "step") -> Markup:
+    """One chart of all series against the training step, or what else `x_label` names.
 
     Raises:
         ValueError: no series has a finite point.
     """
-    drawn = [(one, [(x, y) for x, y in one.points if math.isfinite(y)]) for one in series]
-    drawn = [(one, points) for one, points in drawn if points]
+    drawn = [(one, points) for one in series if (points := thinned(one.finite))]
     if not drawn:
         raise ValueError(f"chart {title!r} has nothing to draw")
     xs = [x for _, points in drawn for x, _ in points]
@@ -44,7 +77,7 @@ def line_chart(title: str, series: Sequence[Series]) -> Markup:
     low, high = min(ys), max(ys)
     # A cut axis makes small changes look large: only where zero is far away.
     x_ticks, y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(0.0 if 0 < low < high / 2 else low, high)
-    frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], x_label)
     parts = [frame.axes(x_ticks, y_ticks)] + [frame.line(one, points) for one, points in drawn]
     label = Markup('role="img" aria-label="{}"').format(title)
     return Markup('<svg viewBox="0 0 {} {}" {}>{}</svg>').format(_WIDTH, _HEIGHT, label, Markup("").join(parts))
@@ -66,6 +99,7 @@ class _Frame:
     right: float
     low: float
     high: float
+    x_label: str
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.left) / (self.right - self.left) * (_WIDTH - _LEFT - _RIGHT)
@@ -90,13 +124,17 @@ class _Frame:
             for tick in x_ticks
         ]
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
-        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">step</text>').format(middle, _HEIGHT - 3))
+        parts.append(
+            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(middle, _HEIGHT - 3, self.x_label)
+        )
         return Markup("").join(parts)
 
-    def line(self, series: Series, points: Sequence[tuple[int, float]]) -> Markup:
+    def line(self, series: Series, points: Sequence[tuple[float, float]]) -> Markup:
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         kind = Markup('class="line c{}{}"').format(series.colour, " dashed" if series.dashed else "")
-        x, y = points[-1]
-        end = Markup('<circle class="dot c{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}: {} at step {}</title></circle>')
-        dot = end.format(series.colour, self.x(x), self.y(y), series.name, short_number(y), x)
-        return Markup('<polyline {} points="{}"/>').format(kind, path) + dot
+        dot = Markup('<circle class="dot c{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}: {} at {} {}</title></circle>')
+        dots = [
+            dot.format(series.colour, self.x(x), self.y(y), series.name, short_number(y), self.x_label, x)
+            for x, y in (points if series.marked else points[-1:])
+        ]
+        return Markup('<polyline {} points="{}"/>').format(kind, path) + Markup("").join(dots)

@@ -1,4 +1,4 @@
-"""Picture sections of the report: samples with their regions, masks by strategy, reconstructions."""
+"""Picture sections of the report that need no checkpoint: samples with their regions, masks by strategy."""
 
 import io
 from collections.abc import Sequence
@@ -9,22 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.features import best_device
-from eval.job import eval_config, open_checkpoint
-from eval.pictures import Image, data_uri, grid_labels, mask_columns, overlay_columns, reconstruction_columns
+from eval.pictures import Image, data_uri, grid_labels, mask_columns, overlay_columns
 from eval.sequences import read_frames, read_part
-from eval.tasks.reconstruction import clips_for, psnr, reconstruct
-from pipeline.checkpoints import Checkpoint
+from eval.tasks.reconstruction import clips_for
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset, Sample
 from pipeline.storage import Store
 from train.data.batch import Batch
 from train.export import geometry_of
 from train.masking import make_mask, pool_regions, visible_count
-from train.model import gather_cubes
 
-SAMPLE_TRACKS, SAMPLE_FRAMES, CLIPS = 12, 6, 4
-_WIDTH = 160
+SAMPLE_TRACKS, SAMPLE_FRAMES = 12, 6
+WIDTH = 160
+"""Of a picture in pixels."""
 
 STRATEGIES = {
     "fasking": "The paper's: background and skin become visible first, so eyes, nose, mouth and hair are hidden first.",
@@ -58,48 +55,25 @@ def sample_figures(dataset: Dataset, store: Store) -> list[Figure]:
 
 def mask_figures(cfg: Config, dataset: Dataset, store: Store) -> list[Figure]:
     """One clip under each masking strategy, at the run's masking ratio."""
-    batch = _clips(cfg, dataset, store, 1)
+    batch = track_clips(cfg, dataset, store, 1)
     geometry = geometry_of(cfg)
     side = geometry.size // geometry.patch
     regions_BTN = pool_regions(batch.regions_BTHW, side).flatten(2)
     mask = cfg.data.mask
     seen = visible_count(geometry.tubelets, geometry.patches, mask.ratio, mask.rounding)
-    frames = _tubelet_frames(batch.clips_BCTHW[0])
+    frames = tubelet_frames(batch.clips_BCTHW[0])
     figures = []
     for name, meaning in STRATEGIES.items():
         mask_BN = make_mask(name, regions_BTN, batch.hash_B, ratio=mask.ratio, rounding=mask.rounding)
-        columns = mask_columns(frames, _grid(mask_BN[0], side), _WIDTH)
+        columns = mask_columns(frames, mask_grids(mask_BN[0], side), WIDTH)
         caption = f"{meaning} {seen} of {geometry.tokens} cubes are visible."
-        figures.append(
-            _figure(
-                name.capitalize() + (" (used in this run)" if name == mask.strategy else ""), caption, columns, name
-            )
-        )
+        figures.append(figure(strategy_title(name, cfg), caption, columns, name))
     return figures
 
 
-def reconstruction_figures(
-    cfg: Config, run: Store, checkpoint: Checkpoint, dataset: Dataset, store: Store
-) -> list[Figure]:
-    """Held-out clips of up to four tracks: original, masked, reconstructed by a checkpoint."""
-    with open_checkpoint(run, checkpoint) as (model, trained):
-        here = eval_config(cfg, trained)
-        model.to(best_device())
-        batch = _clips(here, dataset, store, CLIPS)
-        found = reconstruct(model, here, batch)
-    geometry = model.geometry
-    filled_BCTHW = found.clips("checkpoint", geometry).cpu()
-    error_B = (found.guess_BMP["checkpoint"] - gather_cubes(found.cubes_BNP, found.hidden_BM)).square().mean((1, 2))
-    samples = {sample.key: sample for sample in dataset.samples}
-    figures = []
-    for index, key in enumerate(found.keys):
-        visible = _grid(found.mask_BN[index], geometry.size // geometry.patch)
-        frames, guess = _tubelet_frames(batch.clips_BCTHW[index]), _tubelet_frames(filled_BCTHW[index])
-        title = _name(samples[key])
-        mse = float(error_B[index])
-        caption = f"Error over the hidden cubes of this clip: MSE {mse:.4f}, PSNR {psnr(mse):.1f} dB."
-        figures.append(_figure(title, caption, reconstruction_columns(frames, visible, guess, _WIDTH), title))
-    return figures
+def strategy_title(name: str, cfg: Config) -> str:
+    """What the page calls a masking strategy of a run."""
+    return name.capitalize() + (" (used in this run)" if name == cfg.data.mask.strategy else "")
 
 
 def first_of_tracks(samples: Sequence[Sample]) -> list[Sample]:
@@ -110,7 +84,7 @@ def first_of_tracks(samples: Sequence[Sample]) -> list[Sample]:
     return list(first.values())
 
 
-def _clips(cfg: Config, dataset: Dataset, store: Store, limit: int) -> Batch:
+def track_clips(cfg: Config, dataset: Dataset, store: Store, limit: int) -> Batch:
     """Clips of different tracks as one batch; held-out ones, or training ones where nothing is held out."""
     split = "val" if dataset.of_split("val") else "train"
     chosen = first_of_tracks(dataset.of_split(split))[:limit]
@@ -124,9 +98,9 @@ def _sample_figure(dataset: Dataset, store: Store, sample: Sample) -> Figure:
     chosen = np.linspace(0, sample.frames - 1, SAMPLE_FRAMES).round().astype(int)
     frames = read_frames(store, sample)[chosen]
     labels = _labels(store, sample, int(dataset.info["size"]))[chosen]
-    title = _name(sample)
+    title = name_of(sample)
     caption = f"{sample.frames} frames from frame {sample.start} of the video; identity “{sample.identity}”."
-    return _figure(title, caption, overlay_columns(list(frames), list(labels), _WIDTH), title)
+    return figure(title, caption, overlay_columns(list(frames), list(labels), WIDTH), title)
 
 
 def _labels(store: Store, sample: Sample, size: int) -> Image:
@@ -138,21 +112,24 @@ def _labels(store: Store, sample: Sample, size: int) -> Image:
     return np.stack([grid_labels(grid, size) for grid in grids])
 
 
-def _name(sample: Sample) -> str:
+def name_of(sample: Sample) -> str:
+    """What the page calls the track of a sample."""
     return f"{sample.source} · track {sample.track}"
 
 
-def _tubelet_frames(clip_CTHW: torch.Tensor) -> list[Image]:
+def tubelet_frames(clip_CTHW: torch.Tensor) -> list[Image]:
     """The first frame of each tubelet as RGB bytes."""
     frames_THWC = clip_CTHW[:, ::2].permute(1, 2, 3, 0).clamp(0, 1).mul(255).round().byte().cpu().numpy()
     return list(frames_THWC)
 
 
-def _grid(mask_N: torch.Tensor, side: int) -> NDArray[np.bool_]:
+def mask_grids(mask_N: torch.Tensor, side: int) -> NDArray[np.bool_]:
+    """The mask of a clip as (T, side, side)."""
     out: NDArray[np.bool_] = mask_N.reshape(-1, side, side).cpu().numpy()
     return out
 
 
-def _figure(title: str, caption: str, columns: Sequence[Image], alt: str) -> Figure:
+def figure(title: str, caption: str, columns: Sequence[Image], alt: str) -> Figure:
+    """A figure of some columns of pictures."""
     pictures = (Picture(data_uri(image), f"{alt}, picture {index + 1}") for index, image in enumerate(columns))
     return Figure(title, caption, tuple(pictures))

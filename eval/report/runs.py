@@ -1,18 +1,22 @@
 """What the report says of each run: its newest checkpoint, results, curves and provenance."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
+from eval.job import eval_config
+from eval.loading import trained_config
 from eval.report.charts import Series, line_chart
-from eval.results import read_result
+from eval.results import read_results
+from eval.tasks.registry import TASKS
 from pipeline.checkpoints import Checkpoint, list_checkpoints
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.layout import run_store, tracking_uri
-from pipeline.storage import Store
+from pipeline.storage import Store, open_store
 from pipeline.tracking import metric_history
 
 CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -44,14 +48,26 @@ CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class RunView:
-    """One run as the page shows it; ``checkpoint`` is None before the first is published."""
+    """One run as the page shows it.
+
+    Attributes:
+        name: what the page calls it.
+        cfg: what the checkpoint was trained with, read and measured as the configuration given says; that alone where
+            there is no checkpoint.
+        store: its folder.
+        checkpoint: the newest, None before the first is published.
+        checkpoints: how many there are.
+        results: all that were published of the checkpoint, by task.
+        config_yaml: ``cfg`` as YAML.
+        tracking: where its metrics lie.
+    """
 
     name: str
     cfg: Config
     store: Store
     checkpoint: Checkpoint | None
     checkpoints: int
-    results: Mapping[str, dict[str, Any] | None]
+    results: Mapping[str, Mapping[str, Any]]
     config_yaml: str
     tracking: str
 
@@ -71,24 +87,36 @@ class RunView:
         ]
 
 
-def view_run(cfg: Config) -> RunView:
-    """Read what a run has published; tasks without a result are None."""
+def view_runs(cfgs: Sequence[Config]) -> list[RunView]:
+    """Read what some runs have published; those of one name are told apart by where they lie."""
+    views = [_view_run(cfg) for cfg in cfgs]
+    named = Counter(view.name for view in views)
+    return [view if named[view.name] == 1 else replace(view, name=f"{view.name} ({_place(view)})") for view in views]
+
+
+def _place(view: RunView) -> str:
+    return open_store(view.cfg.storage.root).url
+
+
+def _view_run(cfg: Config) -> RunView:
     store = run_store(cfg)
     checkpoints = list_checkpoints(store)
     newest = checkpoints[-1] if checkpoints else None
-    results: dict[str, dict[str, Any] | None] = {
-        task: read_result(store, newest, task) if newest else None for task in cfg.eval.tasks
-    }
+    if newest:
+        cfg = eval_config(cfg, trained_config(store, newest))
+    found = read_results(store, newest) if newest else {}
+    results = {task: result for task, result in found.items() if task in TASKS}  # others have tasks of other versions
     return RunView(cfg.run.name, cfg, store, newest, len(checkpoints), results, dump_config(cfg), tracking_uri(cfg))
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart; ``svg`` is None where no run recorded the metric."""
+    """A drawn chart; ``svg`` is None where there is nothing to draw, and ``absent`` then says why."""
 
     title: str
     caption: str
     svg: Markup | None
+    absent: str = ""
 
 
 def training_charts(views: Sequence[RunView]) -> list[Chart]:
@@ -101,7 +129,10 @@ def training_charts(views: Sequence[RunView]) -> list[Chart]:
             for metric in metrics
             if (history := metric_history(view.cfg, view.store, metric))
         ]
-        charts.append(Chart(title, caption, line_chart(title, series) if series else None))
+        if any(one.finite for one in series):
+            charts.append(Chart(title, caption, line_chart(title, series)))
+        else:
+            charts.append(Chart(title, caption, None, "no finite value was recorded" if series else "not recorded"))
     return charts
 
 

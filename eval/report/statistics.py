@@ -25,11 +25,22 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Videos and people with samples in split "val", and how many of each training has samples of too."""
+
+    videos: int
+    trained_videos: int
+    people: int
+    trained_people: int
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Counts of a dataset; durations in seconds."""
 
     counts: dict[str, int]
     splits: dict[str, int]
+    held_out: HeldOut
     video_seconds: float
     face_seconds: float
     sources: list[dict[str, Any]]
@@ -52,6 +63,7 @@ def dataset_statistics(dataset: Dataset, store: Store) -> Statistics:
     return Statistics(
         counts=dict(dataset.info["counts"]),
         splits=dict(dataset.info["splits"]),
+        held_out=_held_out(dataset),
         video_seconds=sum(float(source["seconds"]) for source in sources),
         face_seconds=faces,
         sources=sources,
@@ -61,6 +73,13 @@ def dataset_statistics(dataset: Dataset, store: Store) -> Statistics:
         coverage=coverage,
         coverage_samples=measured,
     )
+
+
+def _held_out(dataset: Dataset) -> HeldOut:
+    val, train = dataset.of_split("val"), dataset.of_split("train")
+    videos, people = {sample.source for sample in val}, {sample.identity for sample in val}
+    trained_videos, trained_people = {sample.source for sample in train}, {sample.identity for sample in train}
+    return HeldOut(len(videos), len(videos & trained_videos), len(people), len(people & trained_people))
 
 
 def _merge_spans(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""One module a task; each takes a model and a dataset and returns a JSON-ready result."""
+"""What can be measured on a checkpoint; `eval.tasks.registry.TASKS` has it by name."""

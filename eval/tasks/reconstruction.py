@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from eval.features import best_device
 from eval.sequences import held_out
-from eval.tasks.context import TaskContext
+from eval.tasks.context import Measured, TaskContext
+from pipeline.config.evaluation import EvalConfig
 from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
+from pipeline.layout import dataset_store
 from pipeline.storage import Store
 from train.cubes import patchify, unpatchify
 from train.data.batch import Batch
@@ -42,6 +44,11 @@ class Reconstruction:
     hidden_BM: Tensor
     regions_BN: Tensor
     guess_BMP: Mapping[str, Tensor]
+
+    def errors(self, method: str) -> Tensor:
+        """Mean squared error of each hidden cube under a method: (B, M), float64."""
+        truth_BMP = gather_cubes(self.cubes_BNP, self.hidden_BM)
+        return (self.guess_BMP[method] - truth_BMP).double().square().mean(-1)
 
     def clips(self, method: str, geometry: Geometry) -> Tensor:
         """Clips with their hidden cubes filled in by a method, clamped to [0, 1]: (B, C, T, H, W)."""
@@ -104,14 +111,12 @@ class ErrorSums:
 
     def add(self, found: Reconstruction) -> None:
         """Count the hidden cubes of some clips; a cube counts with every region that touches its patch."""
-        truth_BMP = gather_cubes(found.cubes_BNP, found.hidden_BM)
         bits_BM = found.regions_BN.gather(1, found.hidden_BM)
         groups = [(bits_BM >> region) & 1 == 1 for region in range(len(self.regions))]
         member_RBM = torch.stack([*groups, torch.ones_like(bits_BM, dtype=torch.bool)]).double()
         self.cubes += member_RBM.sum((1, 2)).cpu()
-        for method, guess_BMP in found.guess_BMP.items():
-            error_BM = (guess_BMP - truth_BMP).double().square().mean(-1)
-            self.squared[method] += (member_RBM * error_BM).sum((1, 2)).cpu()
+        for method in found.guess_BMP:
+            self.squared[method] += (member_RBM * found.errors(method)).sum((1, 2)).cpu()
 
     def table(self) -> dict[str, dict[str, float | int]]:
         """By region, "all" last: hidden cubes and each method's mean squared error; untouched regions are left out."""
@@ -129,7 +134,17 @@ def psnr(mse: float) -> float:
     return min(100.0, -10 * math.log10(max(mse, 1e-30)))
 
 
-def check(dataset: Dataset) -> None:
+def store(cfg: Config) -> Store:
+    """The run's own dataset."""
+    return dataset_store(cfg)
+
+
+def settings(cfg: EvalConfig) -> dict[str, Any]:
+    """The part of the configuration that the result depends on."""
+    return {"seed": cfg.seed}
+
+
+def check(cfg: Config, dataset: Dataset) -> None:
     """Whether the dataset can serve this task.
 
     Raises:
@@ -138,7 +153,7 @@ def check(dataset: Dataset) -> None:
     held_out(dataset)
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def run(context: TaskContext) -> Measured:
     """Measure every held-out sample once.
 
     Raises:
@@ -158,7 +173,8 @@ def run(context: TaskContext) -> dict[str, Any]:
     for method in METHODS[1:]:
         metrics |= {f"{method}_mse": table["all"][method], f"{method}_psnr": psnr(table["all"][method])}
     metrics |= {f"mse_{region}": row["checkpoint"] for region, row in table.items() if region != "all"}
-    return {"metrics": metrics, "clips": clips, "regions": table, "mask": context.cfg.data.mask.model_dump(mode="json")}
+    mask = context.cfg.data.mask.model_dump(mode="json")
+    return Measured({"metrics": metrics, "clips": clips, "regions": table, "mask": mask})
 
 
 def clips_for(cfg: Config, dataset: Dataset, store: Store, *, split: str, limit: int) -> Iterator[Batch]:

@@ -20,11 +20,16 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from eval.features import WindowFeatures, WindowSpec, extract, model_embedder, pixel_embedder
+from eval.features import WindowFeatures, extract, model_embedder, pixel_embedder
 from eval.sequences import frame_sequences, held_out
-from eval.tasks.context import TaskContext
+from eval.tasks.context import Measured, TaskContext
+from eval.tasks.protocols import window_spec
+from pipeline.config.evaluation import EvalConfig
+from pipeline.config.schema import Config
 from pipeline.dataset import Dataset
 from pipeline.errors import MarlinError
+from pipeline.layout import dataset_store
+from pipeline.storage import Store
 from train.export import model_of
 from train.model import MaskedAutoencoder
 
@@ -75,7 +80,26 @@ def linear_probe(
     )
 
 
-def run(context: TaskContext) -> dict[str, Any]:
+def store(cfg: Config) -> Store:
+    """The run's own dataset."""
+    return dataset_store(cfg)
+
+
+def settings(cfg: EvalConfig) -> dict[str, Any]:
+    """The part of the configuration that the result depends on."""
+    return {"seed": cfg.seed, "window_stride": cfg.window_stride}
+
+
+def check(cfg: Config, dataset: Dataset) -> None:
+    """Whether the dataset can serve this task.
+
+    Raises:
+        MarlinError: nothing is held out, or fewer than two tracks have both a training and a held-out part.
+    """
+    classes_of(dataset)
+
+
+def run(context: TaskContext) -> Measured:
     """Probe the checkpoint and its baselines.
 
     Raises:
@@ -83,8 +107,8 @@ def run(context: TaskContext) -> dict[str, Any]:
     """
     cfg = context.cfg
     sequences = frame_sequences(context.dataset.samples)
-    classes, left_out = check(context.dataset)
-    spec = WindowSpec(cfg.data.frames, cfg.data.stride, cfg.eval.window_stride, cfg.eval.batch)
+    classes, left_out = classes_of(context.dataset)
+    spec = window_spec(cfg)
     embedders = {
         CHECKPOINT: model_embedder(context.model),
         UNTRAINED: model_embedder(_untrained(context)),
@@ -93,10 +117,10 @@ def run(context: TaskContext) -> dict[str, Any]:
     kept = [sequence for sequence in sequences if sequence.label in classes]
     found = extract(context.store, kept, embedders, spec, context.progress)
     scores = {name: _score(found, name, classes, cfg.eval.seed) for name in embedders}
-    return _result(found, scores, classes, left_out)
+    return Measured(_result(found, scores, classes, left_out))
 
 
-def check(dataset: Dataset) -> tuple[list[str], list[str]]:
+def classes_of(dataset: Dataset) -> tuple[list[str], list[str]]:
     """Tracks that have both splits, and those that can't be asked for.
 
     Raises:

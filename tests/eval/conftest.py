@@ -27,7 +27,7 @@ def make_run(tmp_path: Path, tracking_uri: str) -> MakeRun:
         cfg = small_config(tmp_path / "storage", f"tracking.uri={tracking_uri}", *overrides)
         write_dataset(dataset_store(cfg), tracks, size=cfg.preprocess.size, patch=cfg.preprocess.patch)
         for step in steps:
-            publish(cfg, step, tmp_path / f"checkpoint-{step}")
+            publish(cfg, step, tmp_path / f"{cfg.run.name}-{step}")
         return cfg
 
     return build

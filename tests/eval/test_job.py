@@ -9,10 +9,11 @@ from drawn_runs import MakeRun, publish, small_config
 from synthetic import DrawnTrack, write_dataset
 from training import write_config
 
-from eval.job import TASKS, check_tasks, run_eval
-from eval.tasks.context import TaskContext
+from eval.job import check_tasks, run_eval
+from eval.tasks.context import Measured, TaskContext
+from eval.tasks.registry import TASKS
 from pipeline.checkpoints import list_checkpoints
-from pipeline.config.load import load_config
+from pipeline.config.load import load_config, override
 from pipeline.config.schema import MixPart
 from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError, UsageError
@@ -29,11 +30,11 @@ def test_results_are_published_once_and_reused(make_run: MakeRun, monkeypatch: p
     stored = run.read(key)
     assert stored == to_json(first["track-probe"])
 
-    def never(context: TaskContext) -> dict[str, object]:
+    def never(context: TaskContext) -> Measured:
         raise AssertionError("a finished task ran again")
 
-    for task in TASKS.values():
-        monkeypatch.setattr(task, "run", never)
+    for task in cfg.eval.tasks:
+        monkeypatch.setattr(TASKS[task], "run", never)
     assert run_eval(cfg, progress=False) == first
     assert run.read(key) == stored
 
@@ -47,12 +48,13 @@ def test_a_result_says_what_it_measured(make_run: MakeRun) -> None:
         assert result["schema"] == 1
         assert result["task"] == task
         assert result["seed"] == 3
-        assert result["eval"]["window_stride"] == 8
+        assert result["eval"]["seed"] == 3
         assert result["checkpoint"] == {"name": "step-00000020.r0", "step": 20, "sha256": sha256}
         assert result["dataset"] == published.info["dataset"]
         assert "torch" in result["versions"]
         assert all(isinstance(value, float) for value in result["metrics"].values())
     probe = results["track-probe"]
+    assert probe["eval"] == {"seed": 3, "window_stride": 8}
     assert probe["classes"] == ["anna.mp4 · track 0", "berta.mp4 · track 0"]
     assert probe["test_windows"] == {"anna.mp4 · track 0": 3, "berta.mp4 · track 0": 3}
     assert probe["metrics"]["majority_accuracy"] == 0.5
@@ -90,9 +92,9 @@ def test_a_faster_job_wins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -
     cfg = make_run("eval.tasks=[reconstruction]")
     theirs = {"schema": 1, "task": "reconstruction", "metrics": {"mse": 0.5}}
 
-    def overtaken(context: TaskContext) -> dict[str, object]:
+    def overtaken(context: TaskContext) -> Measured:
         run_store(cfg).create("evals/step-00000020.r0/reconstruction.json", to_json(theirs))
-        return {"metrics": {"mse": 0.25}}
+        return Measured({"metrics": {"mse": 0.25}})
 
     monkeypatch.setattr(TASKS["reconstruction"], "run", overtaken)
     assert run_eval(cfg, progress=False) == {"reconstruction": theirs}
@@ -105,6 +107,13 @@ def test_a_result_of_another_question_is_kept_and_named(make_run: MakeRun, caplo
     with caplog.at_level(logging.WARNING):
         assert run_eval(other, progress=False)["reconstruction"]["seed"] == 0
     assert "reconstruction.json answers another eval and seed" in caplog.text
+
+
+def test_how_features_are_made_is_no_question_of_a_result(make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = make_run("eval.tasks=[reconstruction]")
+    run_eval(cfg, progress=False)
+    run_eval(override(cfg, ["eval.features.windows=official", "eval.features.stride=3"]), progress=False)
+    assert "answers another" not in caplog.text
 
 
 def test_missing_checkpoints_are_named(make_run: MakeRun) -> None:

@@ -11,12 +11,12 @@ from drawn import drawn_unparsed
 from drawn_runs import MakeRun
 from training import write_config
 
-from eval.mask_picture import COLUMNS, GAP, NAMES, SIDE, STRATEGIES
+from eval.mask_picture import COLUMNS, NAMES, SIDE, STRATEGIES
 from pipeline.cli import main
 from pipeline.config.schema import Config
 from pipeline.dataset import Sample, load_dataset
 from pipeline.layout import dataset_store
-from preprocess.sheet import LINE
+from preprocess.sheet import GAP, LINE
 from train.hashing import sample_hash, signed
 from train.masking import make_mask
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DrawnTrack, draw_face, write_dataset
 
-from eval.sequences import frame_sequences, held_out, read_frames, read_part, read_windows, windows
+from eval.sequences import cut_windows, frame_sequences, held_out, read_frames, read_part, touched, windows
 from pipeline.dataset import Sample, load_dataset
 from pipeline.errors import MarlinError
 from pipeline.storage import Store, open_store
@@ -72,7 +72,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_windows_cross_the_border_of_two_samples(store: Store) -> None:
     [sequence] = frame_sequences(load_dataset(store).samples)
-    clips = list(read_windows(store, sequence, windows(sequence.frames, 16, 2, 8)))
+    decoded = (read_frames(store, one) for one in sequence.samples)
+    clips = list(cut_windows(decoded, sequence, windows(sequence.frames, 16, 2, 8)))
     straddling = clips[2]  # frames 16, 18 … 46: both samples
     assert straddling.shape == (16, 32, 32, 3)
     for position in (0, 15):
@@ -80,17 +81,21 @@ def test_windows_cross_the_border_of_two_samples(store: Store) -> None:
         assert np.abs(straddling[position].astype(int) - drawn).mean() < 16  # JPEG at 32 pixels
 
 
-def test_each_frame_is_decoded_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    def counted(place: Store, one: Sample) -> object:
-        calls.append(one.key)
-        return read_frames(place, one)
-
-    monkeypatch.setattr("eval.sequences.read_frames", counted)
+def test_each_frame_is_decoded_once(store: Store) -> None:
     [sequence] = frame_sequences(load_dataset(store).samples)
-    list(read_windows(store, sequence, windows(sequence.frames, 16, 1, 4)))
-    assert calls == [part.key for part in sequence.samples]
+    index_WT = windows(sequence.frames, 16, 1, 4)
+    assert touched(sequence, index_WT) == list(sequence.samples)
+    once = iter([read_frames(store, one) for one in sequence.samples])
+    assert len(list(cut_windows(once, sequence, index_WT))) == len(index_WT)
+
+
+def test_a_sample_that_no_window_needs_is_not_asked_for(store: Store) -> None:
+    [sequence] = frame_sequences(load_dataset(store).samples)
+    last_WT = np.array([[sequence.frames - 2, sequence.frames - 1]])
+    [needed] = touched(sequence, last_WT)
+    assert needed == sequence.samples[-1]
+    [clip] = cut_windows(iter([read_frames(store, needed)]), sequence, last_WT)
+    assert np.array_equal(clip, read_frames(store, needed)[-2:])
 
 
 def test_a_missing_part_and_a_missing_split_are_named(store: Store) -> None:
