@@ -1,0 +1,1 @@
+"""A grid of overrides and seeds, each member a run of its own: `marlin sweep`."""
