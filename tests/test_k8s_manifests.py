@@ -1,177 +1,239 @@
-"""k8s/: every overlay against the Kubernetes 1.32 schemas and the security settings that the pages promise."""
+"""k8s/: every overlay as kubectl builds it, against strict schemas and the security settings that the pages promise."""
 
+import copy
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import kubernetes_validate
 import pytest
-import yaml
+from k8s_schemas import Manifest, check_policy, containers, pod_templates, validate
+from kustomize import build
 
+from pipeline.config.k8s import quantity
 from pipeline.config.load import load_config
 from pipeline.config.schema import TrainConfig
-from pipeline.errors import StoppedEarly, UsageError
+from pipeline.errors import MarlinError, StoppedEarly, UsageError
 
-K8S = Path(__file__).parents[1] / "k8s"
-OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
-Manifest = dict[str, Any]
-
-
-def compose(folder: Path) -> list[Manifest]:
-    """What `kubectl kustomize` makes of a folder, but for generated names and labels."""
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    manifests: list[Manifest] = []
-    for entry in kustomization["resources"]:
-        path = folder / entry
-        manifests += compose(path) if path.is_dir() else yaml.safe_load_all(path.read_text())
-    for patch in kustomization.get("patches", []):
-        change = yaml.safe_load((folder / patch["path"]).read_text())
-        (target,) = [m for m in manifests if _identity(m) == _identity(change)]
-        _merge(target, change)
-    images = {image["name"]: f"{image['newName']}:{image['newTag']}" for image in kustomization.get("images", [])}
-    for container in _containers(manifests):
-        container["image"] = images.get(container["image"], container["image"])
-    return manifests
+ROOT = Path(__file__).parents[1]
+K8S = ROOT / "k8s"
+BUILT = ["site", "base", "overlays/a6000", "overlays/cpu", "overlays/single-gpu"]
+_BEFORE_MARLIN_LISTENS = 143
 
 
-@pytest.fixture(params=OVERLAYS)
-def overlay(request: pytest.FixtureRequest) -> list[Manifest]:
-    return compose(K8S / "overlays" / request.param)
+@pytest.fixture(scope="module", params=BUILT)
+def built(request: pytest.FixtureRequest) -> list[Manifest]:
+    return build(K8S / request.param)
 
 
-@pytest.fixture
-def job(overlay: list[Manifest]) -> Manifest:
-    (job,) = [manifest for manifest in overlay if manifest["kind"] == "Job"]
-    return job["spec"]
+@pytest.fixture(scope="module")
+def overlays() -> dict[str, dict[str, Manifest]]:
+    """Objects of each overlay, by kind and name."""
+    return {
+        path.name: {f"{each['kind']}/{each['metadata']['name']}": each for each in build(path)}
+        for path in (K8S / "overlays").iterdir()
+    }
 
 
-@pytest.fixture
-def pod(job: Manifest) -> Manifest:
-    return job["template"]["spec"]
+def test_every_overlay_is_tested() -> None:
+    folders = {str(path.parent.relative_to(K8S)) for path in K8S.rglob("kustomization.yaml")}
+    assert folders == {*BUILT, "components/gpu", "components/kueue"}
 
 
-def test_the_overlays_are_these() -> None:
-    assert OVERLAYS == ["cpu", "single-gpu"]
-
-
-def test_manifests_are_valid(overlay: list[Manifest]) -> None:
-    for manifest in overlay:
-        kubernetes_validate.validate(manifest, "1.32", strict=True)
-
-
-@pytest.mark.parametrize("name", OVERLAYS)
-def test_kubectl_builds_the_same(name: str) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not on PATH")
-    done = subprocess.run(["kubectl", "kustomize", K8S / "overlays" / name], capture_output=True, text=True, check=True)
-    built = list(yaml.safe_load_all(done.stdout))
+def test_manifests_are_valid(built: list[Manifest]) -> None:
     for manifest in built:
-        kubernetes_validate.validate(manifest, "1.32", strict=True)
-    (configuration,) = [m for m in built if m["kind"] == "ConfigMap"]
-    (job,) = [m for m in built if m["kind"] == "Job"]
-    template = job["spec"]["template"]
-    del template["metadata"]
-    text = yaml.safe_dump(job["spec"]).replace(configuration["metadata"]["name"], "marlin-run")
-    (ours,) = [m for m in compose(K8S / "overlays" / name) if m["kind"] == "Job"]
-    assert yaml.safe_load(text) == ours["spec"]
+        validate(manifest)
 
 
-def test_the_pod_is_locked_down(pod: Manifest) -> None:
-    context = pod["securityContext"]
-    assert context["runAsNonRoot"] is True
-    assert context["runAsUser"] > 0
-    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    assert all("hostPath" not in volume for volume in pod["volumes"])
+def test_pods_are_locked_down(built: list[Manifest]) -> None:
+    for manifest in built:
+        check_policy(manifest)
+        for template in pod_templates(manifest):
+            for container in containers(template["spec"]):
+                assert re.fullmatch(r"(registry\.example\.org/marlin:(cpu|gpu)|marlin)", container["image"])
 
 
-def test_containers_are_locked_down(pod: Manifest) -> None:
-    for container in [*pod["initContainers"], *pod["containers"]]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "privileged": False,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
-        assert "memory" in container["resources"]["limits"]
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda pod: pod.update(hostNetwork=True),
+        lambda pod: pod.pop("automountServiceAccountToken"),
+        lambda pod: pod["securityContext"].update(runAsUser=0),
+        lambda pod: pod["containers"][0].pop("securityContext"),
+        lambda pod: pod["containers"][0]["securityContext"].update(readOnlyRootFilesystem=False),
+        lambda pod: pod["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
+        lambda pod: pod["containers"][0]["env"].append({"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}),
+    ],
+    ids=["host-network", "token", "root", "no-context", "writable", "host-path", "secret"],
+)
+def test_the_policy_check_sees_what_is_wrong(break_it: Callable[[Manifest], object]) -> None:
+    manifests = [each for each in build(K8S / "base") if pod_templates(each)]
+    assert len(manifests) == 3
+    for manifest in manifests:
+        for number in range(len(pod_templates(manifest))):
+            broken = copy.deepcopy(manifest)
+            break_it(pod_templates(broken)[number]["spec"])
+            with pytest.raises((AssertionError, KeyError)):
+                check_policy(broken)
 
 
-def test_what_is_written_to_is_a_volume(pod: Manifest) -> None:
-    volumes = {volume["name"] for volume in pod["volumes"]}
-    for container in [*pod["initContainers"], *pod["containers"]]:
-        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-        assert set(mounts.values()) <= volumes
-        for variable in container["env"]:
-            assert variable["value"] in mounts, variable
-    assert {"/tmp", "/cache", "/data", "/dev/shm"} <= set(mounts)
+@pytest.mark.parametrize("kind", ["RayJob", "JobSet", "PodDisruptionBudget"])
+def test_the_schemas_refuse_unknown_keys(kind: str) -> None:
+    manifest = next(each for each in build(K8S / "base") if each["kind"] == kind)
+    manifest["spec"]["unknownKey"] = 1
+    with pytest.raises(Exception, match="unknownKey"):
+        validate(manifest)
+    del manifest["spec"]["unknownKey"]
+    for template in pod_templates(manifest):
+        template["spec"]["containers"][0]["unknownKey"] = 1
+        with pytest.raises(Exception, match="unknownKey"):
+            validate(manifest)
 
 
-def test_the_image_runs_as_the_same_user(pod: Manifest) -> None:
-    dockerfile = (K8S.parent / "docker" / "Dockerfile").read_text()
-    assert set(re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE)) == {
-        "{runAsUser}:{runAsGroup}".format(**pod["securityContext"])
-    }
-
-
-def test_credentials_come_from_a_secret_only(pod: Manifest) -> None:
-    (container,) = pod["containers"]
-    assert container["envFrom"] == [{"secretRef": {"name": "marlin-s3", "optional": True}}]
-    assert not [v for v in container["env"] if re.search("KEY|SECRET|TOKEN", v["name"])]
-
-
-def test_exit_statuses_mean_what_the_command_says(job: Manifest) -> None:
-    actions = {
-        code: rule["action"]
-        for rule in job["podFailurePolicy"]["rules"]
-        if "onExitCodes" in rule
-        for code in rule["onExitCodes"]["values"]
-    }
-    assert actions == {StoppedEarly.exit_status: "Ignore", UsageError.exit_status: "FailJob"}
-    disruption = [{"type": "DisruptionTarget", "status": "True"}]
-    assert {"action": "Ignore", "onPodConditions": disruption} in job["podFailurePolicy"]["rules"]
-    assert job["podReplacementPolicy"] == "Failed"
-
-
-def test_there_is_time_to_save(pod: Manifest) -> None:
-    assert pod["terminationGracePeriodSeconds"] >= 2 * TrainConfig.model_fields["grace"].default
+def test_pods_read_the_configuration_that_goes_with_them(overlays: dict[str, dict[str, Manifest]]) -> None:
+    for objects in overlays.values():
+        (name,) = [each["metadata"]["name"] for each in objects.values() if each["kind"] == "ConfigMap"]
+        named = [
+            volume["configMap"]["name"]
+            for manifest in objects.values()
+            for template in pod_templates(manifest)
+            for volume in template["spec"]["volumes"]
+            if "configMap" in volume
+        ]
+        assert len(named) == 6
+        assert set(named) == {name}
 
 
 def test_the_configuration_is_one_of_ours() -> None:
-    cfg = load_config(str(K8S / "base" / "run.yaml"))
-    assert cfg.storage.root == "/data/marlin"
+    assert load_config(str(K8S / "base/run.yaml")).storage.root.startswith("s3://")
 
 
-def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
-    asks = {}
-    for name in OVERLAYS:
-        (container,) = [c for c in _containers(compose(K8S / "overlays" / name)) if c["name"] == "marlin"]
-        asks[name] = container["resources"]["limits"].get("nvidia.com/gpu")
-    assert asks == {"cpu": None, "single-gpu": "1"}
+def test_images_run_as_the_same_user(built: list[Manifest]) -> None:
+    users = set(re.findall(r"^USER (.*)$", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE))
+    for manifest in built:
+        for template in pod_templates(manifest):
+            context = template["spec"]["securityContext"]
+            assert users == {f"{context['runAsUser']}:{context['runAsGroup']}"}
 
 
-def _identity(manifest: Manifest) -> tuple[str, str]:
-    return manifest["kind"], manifest["metadata"]["name"]
+def test_as_many_launchers_are_named_as_there_are_pods(overlays: dict[str, dict[str, Manifest]]) -> None:
+    asked = {}
+    for overlay, objects in overlays.items():
+        job = part(objects["JobSet/marlin-train"], "train")
+        (container,) = job["template"]["spec"]["containers"]
+        nodes = {each["name"]: each.get("value") for each in container["env"]}["PET_NNODES"]
+        gpus = container["resources"]["limits"].get("nvidia.com/gpu")
+        assert job["completions"] == job["parallelism"] == int(nodes)
+        assert objects["PodDisruptionBudget/marlin-train"]["spec"]["minAvailable"] == int(nodes) - 1
+        assert f"train.processes={gpus or 1}" in container["args"]
+        asked[overlay] = (int(nodes), gpus)
+    assert asked == {"cpu": (2, None), "single-gpu": (1, "1"), "a6000": (2, "4")}
 
 
-def _containers(manifests: list[Manifest]) -> Iterator[Manifest]:
-    for manifest in manifests:
-        pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
-        yield from pod.get("initContainers", [])
-        yield from pod.get("containers", [])
+def test_restarts_follow_disruptions_and_not_failures() -> None:
+    manifest = base("JobSet", "marlin-train")
+    restart, fail = manifest["spec"]["failurePolicy"]["rules"]
+    assert {key: restart[key] for key in restart if key != "name"} == {
+        "action": "RestartJobSet",
+        "onJobFailureReasons": ["BackoffLimitExceeded"],
+        "targetReplicatedJobs": ["train"],
+    }
+    assert set(fail) == {"name", "action"}
+    assert fail["action"] == "FailJobSet"
+    job = part(manifest, "train")
+    assert job["backoffLimit"] == 0  # what is counted exceeds it
+    resumable = [StoppedEarly.exit_status, _BEFORE_MARLIN_LISTENS]
+    disrupted, stopped, failed = job["podFailurePolicy"]["rules"]
+    assert disrupted == {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert (stopped["action"], stopped["onExitCodes"]["operator"]) == ("Count", "In")
+    assert (failed["action"], failed["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert stopped["onExitCodes"]["values"] == failed["onExitCodes"]["values"] == resumable
+    assert UsageError.exit_status not in resumable
 
 
-def _merge(target: Manifest, change: Manifest) -> None:
-    """Strategic merge as far as the overlays use it: mappings by key, containers by name."""
-    for key, value in change.items():
-        if key == "containers":
-            for one in value:
-                _merge(next(c for c in target[key] if c["name"] == one["name"]), one)
-        elif isinstance(value, dict) and key in target:
-            _merge(target[key], value)
-        else:
-            target[key] = value
+@pytest.mark.parametrize("name", ["marlin-train", "marlin-eval"])
+def test_a_wait_ends_when_what_it_waits_for_has_failed_and_not_before(name: str) -> None:
+    job = part(base("JobSet", name), "wait")
+    assert job["backoffLimit"] > 0
+    disrupted, stopped, failed = job["podFailurePolicy"]["rules"]
+    assert (disrupted["action"], stopped["action"], failed["action"]) == ("Ignore", "Ignore", "FailJob")
+    assert stopped["onExitCodes"]["values"] == [StoppedEarly.exit_status, _BEFORE_MARLIN_LISTENS]
+    assert failed["onExitCodes"]["values"] == [MarlinError.exit_status, UsageError.exit_status]
+    assert job["activeDeadlineSeconds"] > 0
+
+
+def test_shards_leave_room_in_the_volume(overlays: dict[str, dict[str, Manifest]]) -> None:
+    given = load_config(str(K8S / "base/run.yaml")).data.cache_gb
+    assert given is not None
+    for objects in overlays.values():
+        for manifest in objects.values():
+            for template in pod_templates(manifest):
+                limits = {each["name"]: each["emptyDir"]["sizeLimit"] for each in disks(template)}
+                for container in template["spec"]["containers"]:
+                    assert "ephemeral-storage" not in container["resources"]["limits"]
+                if "cache" in limits:
+                    assert given * 1e9 <= quantity(limits["cache"]) - 20e9
+
+
+def disks(template: Manifest) -> list[Manifest]:
+    """Volumes on the node's disk."""
+    volumes = template["spec"]["volumes"]
+    return [each for each in volumes if "emptyDir" in each and each["emptyDir"].get("medium") != "Memory"]
+
+
+def test_there_is_time_to_save() -> None:
+    pod = part(base("JobSet", "marlin-train"), "train")["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= 2 * TrainConfig.model_fields["grace"].default
+
+
+def test_ray_is_the_one_that_is_pinned() -> None:
+    version = base("RayJob", "marlin-preprocess")["spec"]["rayClusterSpec"]["rayVersion"]
+    assert f"\nray=={version}\n" in (ROOT / "requirements/cuda13.txt").read_text()
+
+
+def test_mlflow_answers_to_the_name_of_its_service() -> None:
+    objects = {each["kind"]: each for each in build(K8S / "site")}
+    service, deployment = objects["Service"], objects["Deployment"]
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (hosts,) = [word for word in container["args"] if word.startswith("--allowed-hosts=")]
+    address = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert address in hosts.partition("=")[2].split(",")
+    configured = load_config("demo", ["storage.root=s3://x/y"]).launch.k8s.mlflow
+    assert configured == load_config(str(K8S / "base/run.yaml")).tracking.uri == f"http://{address}"
+
+
+def test_the_queue_is_named_by_the_stages(tmp_path: Path) -> None:
+    for folder in ("base", "overlays", "components"):
+        shutil.copytree(K8S / folder, tmp_path / folder)
+    path = tmp_path / "overlays/cpu/kustomization.yaml"
+    path.write_text(path.read_text() + "components: [../../components/kueue]\n")
+    built = build(path.parent)
+    (queue,) = [each for each in built if each["kind"] == "LocalQueue"]
+    validate(queue)
+    stages = [each for each in built if each["kind"] in ("RayJob", "JobSet")]
+    assert len(stages) == 3
+    for manifest in stages:
+        validate(manifest)
+        assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
+
+
+def base(kind: str, name: str) -> Manifest:
+    (found,) = [each for each in build(K8S / "base") if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def part(job_set: Manifest, name: str) -> Manifest:
+    (found,) = [each for each in job_set["spec"]["replicatedJobs"] if each["name"] == name]
+    spec: Manifest = found["template"]["spec"]
+    return spec
+
+
+def files() -> Iterator[Path]:
+    yield from K8S.rglob("*.yaml")
+
+
+def test_files_are_installed() -> None:
+    listed = re.findall(r"^share/marlin-pipeline/(k8s\S*) = (\S+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert {path for target, pattern in listed for path in ROOT.glob(pattern)} == set(files())
+    assert all(target == str(Path(pattern).parent) for target, pattern in listed)
