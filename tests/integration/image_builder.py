@@ -1,117 +1,100 @@
-"""Builds docker/Dockerfile with buildah, on a base made from the Debian mirror: no image registry is asked."""
+"""Builds docker/Dockerfile on a base made from the Debian mirror: no image registry is asked."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
-_PACKAGES = "ca-certificates,python3,python3-venv"
-_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-# What a machine sets so that its package clients work; the image under test must not need any of it elsewhere.
-_CLIENT_VARIABLES = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-_BASE = "localhost/marlin-test-base"
+from integration.podman import Podman
+from package_index_server import run_index
+
+BASE = "localhost/marlin-test-base"
+# Of an index that the build asks, too; no layer may hold it.
+PASSWORD = "made-up-password"
+REVISION = "0123456789ab"
+# busybox has the wget that the health check of the S3 server's image uses.
+_PACKAGES = "busybox,ca-certificates,python3,python3-venv"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Where packages come from, of all that pip can be told.
+_SOURCES = ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "proxy", "timeout", "default-timeout")
+_FOLDERS = ("index-url", "extra-index-url", "find-links")
 
 
-@dataclass(frozen=True)
-class Buildah:
-    """buildah with its storage in one folder."""
-
-    folder: Path
-
-    def __call__(self, *arguments: str | Path, timeout: float = 3000.0) -> str:
-        """One command; returns what it prints, fails with the end of what it says."""
-        store = ["--root", self.folder / "storage", "--runroot", self.folder / "run"]
-        command = list(map(str, ["buildah", *store, *arguments]))
-        done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, timeout=timeout)
-        if done.returncode:
-            raise RuntimeError(
-                f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}"
-            )
-        return done.stdout
-
-    def run(self, container: str, *command: str, timeout: float = 600.0) -> str:
-        """A command in a container as its image's user."""
-        return self("run", "--isolation", "chroot", container, "--", *command, timeout=timeout)
-
-    @contextmanager
-    def container(self, image: str) -> Iterator[str]:
-        """A container of an image, removed at the end."""
-        name = self("from", "--pull-never", image).strip()
-        try:
-            yield name
-        finally:
-            self("rm", name)
-
-    def size(self, image: str) -> int:
-        """Bytes of all the files of an image."""
-        with self.container(image) as container:
-            folder = self("mount", container).strip()
-            done = subprocess.run(["du", "-sb", folder], capture_output=True, text=True, check=True)
-            self("umount", container)
-        return int(done.stdout.split()[0])
+def make_base(podman: Podman) -> None:
+    """The smallest Debian that has Python, as the image `BASE`."""
+    archive = podman.folder / "base.tar"
+    command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(archive)]
+    subprocess.run(command, check=True, capture_output=True, timeout=1200)
+    podman("import", archive, BASE)
+    archive.unlink()
 
 
-def missing_programs() -> list[str]:
-    """What must be installed before an image can be built."""
-    return [name for name in ("buildah", "mmdebstrap") if shutil.which(name) is None]
+def build_image(podman: Podman, target: str) -> str:
+    """Build one target on the base, with this machine's package index; returns the name of the image.
 
+    Where the environment has a `TORCH_INDEX`, the build gets it.
 
-def build_image(buildah: Buildah, target: str) -> str:
-    """Build one target; returns the name of the image."""
-    _make_base(buildah)
-    image = f"localhost/marlin-test:{target}"
-    options = ["--isolation", "chroot", "--layers", "-f", "docker/Dockerfile", "--target", target]
+    Raises:
+        RuntimeError: the build fails; with the end of what it says.
+    """
+    image = f"localhost/marlin:{target}"
+    options = ["--format=docker", "--isolation=chroot", "--layers", "--pull-never", "--file=docker/Dockerfile"]
+    arguments = [f"--build-arg=BASE_IMAGE={BASE}", f"--build-arg=REVISION={REVISION}"]
+    arguments += [f"--build-arg=TORCH_INDEX={index}" for index in _torch_indexes()]
     volumes = [f"--volume={path}:{path}:ro" for path in _local_indexes()]
-    buildah("bud", *options, f"--build-arg=BASE_IMAGE={_BASE}", *volumes, "-t", image, ".")
+    with run_index() as index:
+        private = index.url.replace("//", f"//marlin:{PASSWORD}@")
+        secrets = [f"--secret=id=pip,src={write_pip_settings(podman, private)}"]
+        if CERTIFICATES.exists():
+            secrets.append(f"--secret=id=ca,src={CERTIFICATES}")
+        podman("build", *options, *arguments, *secrets, *volumes, f"--target={target}", "-t", image, ".", timeout=3000)
     return image
 
 
-def _make_base(buildah: Buildah) -> None:
-    archive = buildah.folder / "base.tar"
-    command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(archive)]
-    subprocess.run(command, check=True, capture_output=True, timeout=1200)
-    container = buildah("from", "scratch").strip()
-    buildah("add", "-q", container, archive, "/")
-    archive.unlink()
-    if _CERTIFICATES.exists():
-        buildah("copy", "-q", container, _CERTIFICATES, _CERTIFICATES)
-    settings = buildah.folder / "pip.conf"
-    settings.write_text(_pip_settings())
-    buildah("copy", "-q", container, settings, "/etc/pip.conf")
-    passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_CLIENT_VARIABLES)}
-    buildah("config", *(f"--env={name}={value}" for name, value in passed.items()), container)
-    buildah("commit", "-q", "--rm", container, _BASE)
+def write_pip_settings(podman: Podman, *more_indexes: str) -> Path:
+    """This machine's package index, and more of them, as a pip.conf that any user may read."""
+    settings = podman.folder / "pip.conf"
+    sources = _sources()
+    if more_indexes:
+        sources["extra-index-url"] = " ".join([*sources.get("extra-index-url", "").split(), *more_indexes])
+    lines = [f"{key} = {value}" for key, value in sources.items()]
+    settings.write_text("\n".join(["[global]", *lines]) + "\n")
+    return settings
 
 
-def _pip_settings() -> str:
-    """This machine's pip configuration as one file."""
-    lines = ["[global]"]
-    for key, value in _pip_config():
-        if key.startswith("global."):
-            lines.append(f"{key.removeprefix('global.')} = {value}")
-    return "\n".join(lines) + "\n"
+def client_options(podman: Podman) -> list[str]:
+    """Options of a run under which the container's programs reach this machine's package index."""
+    options = [f"--volume={write_pip_settings(podman)}:/etc/pip.conf:ro"]
+    if CERTIFICATES.exists():
+        options += [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro", f"--env=PIP_CERT={CERTIFICATES}"]
+    return options
 
 
-def _pip_config() -> Sequence[tuple[str, str]]:
+def _sources() -> dict[str, str]:
+    """Settings in the order in which pip lets later ones win."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    pairs = (line.partition("=") for line in lines)
-    return [(key, " ".join(value.strip("'\"").replace("\\n", " ").split())) for key, _, value in pairs]
+    found: dict[str, dict[str, str]] = {"global": {}, "user": {}, "site": {}, ":env:": {}}
+    for line in lines:
+        name, _, value = line.partition("=")
+        section, _, key = name.rpartition(".")
+        if key in _SOURCES and section in found:
+            found[section][key] = " ".join(value.strip("'\"").replace("\\n", " ").split())
+    return found["global"] | found["user"] | found["site"] | found[":env:"]
 
 
 def _local_indexes() -> list[str]:
     """Folders of this machine that its pip installs from."""
-    found = set()
-    for key, value in _pip_config():
-        if key.rpartition(".")[2] in ("find-links", "index-url", "extra-index-url"):
-            for word in value.split():
-                path = Path(word.removeprefix("file://"))
-                if path.is_absolute() and path.is_dir():
-                    # Simple indexes name their files in a sibling folder.
-                    found.add(str(path.parent if path.name == "simple" else path))
-    return sorted(found)
+    folders = set()
+    words = [word for key in _FOLDERS for word in _sources().get(key, "").split()]
+    for word in [*words, *_torch_indexes()]:
+        path = Path(word.removeprefix("file://"))
+        if path.is_absolute() and path.is_dir():
+            # Simple indexes name their files in a sibling folder.
+            folders.add(str(path.parent if path.name == "simple" else path))
+    return sorted(folders)
+
+
+def _torch_indexes() -> list[str]:
+    """The one that the environment names, if it names one."""
+    return [index] if (index := os.environ.get("TORCH_INDEX")) else []

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,14 +40,21 @@ MinJobAge=3600
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+GresTypes=gpu
 SlurmdParameters=config_overrides
 SlurmctldParameters=preempt_send_user_signal
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=4000 State=UNKNOWN
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=4000 State=UNKNOWN
+NodeName=DEFAULT CPUs=2 RealMemory=4000 Gres=gpu:a6000:2 State=UNKNOWN
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=debug Nodes=n[1-2] Default=YES PriorityTier=1 GraceTime=60 PreemptMode=REQUEUE
 PartitionName=urgent Nodes=n[1-2] PriorityTier=10 PreemptMode=OFF
+"""
+# Devices that are no GPUs: SLURM hands them out, and nothing finds a driver behind them.
+_GRES = """\
+AutoDetect=off
+NodeName=n[1-2] Name=gpu Type=a6000 File={folder}/gpu[0-1]
 """
 
 
@@ -114,6 +122,9 @@ def run_cluster(folder: Path) -> Iterator[Cluster]:
     """munged, slurmctld and two slurmd in the foreground, until the end of the block. Needs root."""
     config = folder / "slurm.conf"
     config.write_text(_CONFIG.format(folder=folder, ports=_free_ports(3)))
+    (folder / "gres.conf").write_text(_GRES.format(folder=folder))
+    for number in range(2):
+        os.mknod(folder / f"gpu{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     for name in ("state", "spool"):
         (folder / name).mkdir()
     environment = {**os.environ, "SLURM_CONF": str(config)}
