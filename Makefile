@@ -6,15 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-cuda$(CUDA)
 LOCKS := requirements/cuda$(CUDA).txt requirements/dev.txt requirements/no-deps.txt requirements/no-deps-dev.txt
+# Each worker takes whole files, so that fixtures of a module are made once, and one thread for arithmetic.
+WORKERS ?= 2
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 UV := $(BIN)/uv pip compile --config-file uv.toml --universal --python-version 3.10 --no-header --no-annotate -q
 # The first of these that runs and is supported.
 FIND_PYTHON := for p in $(PYTHON) python3.11 python3.12 python3.10 python3; do \
 	if $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then echo $$p; break; fi; done
 
-.PHONY: help setup demo test test-fast test-heavy test-browser test-cluster test-image lint format lock clean
+.PHONY: help setup demo test test-fast test-learning test-heavy test-browser test-cluster test-image test-image-short lint format lock clean
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make .venv and install the pinned dependencies.
 
@@ -37,28 +40,35 @@ endif
 demo: setup  ## The whole pipeline on sample videos: demo-output/report.html.
 	$(BIN)/marlin demo
 
-test: setup  ## All tests that need nothing outside the clone (more than half an hour on 2 cores).
-	$(BIN)/pytest -q -m "not heavy and not browser and not cluster and not image"
+test: setup  ## All tests that need nothing outside the clone (30 to 40 minutes on 2 cores).
+	$(PARALLEL) -m "not heavy and not learning and not browser and not cluster and not image"
 
-test-fast: setup  ## Unit tests only (about two minutes).
-	$(BIN)/pytest -q -m "not slow and not heavy and not browser and not cluster and not image"
+test-fast: setup  ## Unit tests only (about five minutes on 2 cores).
+	$(PARALLEL) -m "not slow and not heavy and not learning and not browser and not cluster and not image"
+
+test-learning: setup  ## Small trainings that learn, and broken ones that must not (about 8 minutes).
+	$(BIN)/pytest -q -s -m learning
 
 test-heavy: setup  ## Twenty kills of preprocessing, ViT-L against the published one, a compiled run (20 minutes).
-	$(BIN)/pytest -q -m heavy
+	$(BIN)/pytest -q -m "heavy and not image"
 
 test-browser: setup  ## The report in headless Chromium (needs chromium on PATH).
 	$(BIN)/pytest -q -m browser
 
-test-cluster: setup  ## slurm/ on a real SLURM of two nodes (as root, with slurm-wlm and munge).
+test-cluster: setup  ## marlin submit on a real SLURM of two nodes (as root, with slurm-wlm and munge).
 	$(BIN)/pytest -q -m cluster
 
-test-image: setup  ## Build the cpu image and run the demo in it (as root, with buildah and mmdebstrap).
+test-image: setup  ## Build the cpu image, run the demo in it, alone and with S3 and MLflow (as root; docs/images.md).
 	$(BIN)/pytest -q -m image
+
+test-image-short: setup  ## The same without the demo.
+	$(BIN)/pytest -q -m "image and not heavy"
 
 lint: setup  ## Style and strict types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests/*.py tests/*/
 
 format: setup  ## Apply the style.
 	$(BIN)/ruff check --fix .

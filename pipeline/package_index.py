@@ -1,7 +1,9 @@
 """Fetch one pinned file of a project from the user's Python package index, resumable, without running any of it."""
 
 import ast
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,18 +54,45 @@ def fetch_package(project: str, entry: FileEntry, folder: Path, *, progress: boo
 
 
 def index_url() -> str | None:
-    """The index that the user configured for pip or uv, or None for the usual public one."""
+    """The index that the user configured for pip or uv, or None for the usual public one.
+
+    Raises:
+        MarlinError: pip has settings that it can't read.
+    """
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if url := os.environ.get(name):
             return url
+    if importlib.util.find_spec("pip") is None:
+        return None
     # `pip config get` of older releases misses what PIP_CONFIG_FILE sets; `list` shows all that is in force.
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in answer.stdout.splitlines():
+    for line in _pip_config("list").splitlines():
         key, _, value = line.partition("=")
         if key == "global.index-url":
             return str(ast.literal_eval(value))
+    _check_readable(re.findall(r"^  (.+), exists: True$", _pip_config("debug"), re.MULTILINE))
     return None
+
+
+def _pip_config(verb: str) -> str:
+    command = [sys.executable, "-m", "pip", "config", verb]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        # What pip says may quote a line with a login.
+        raise MarlinError(
+            f"pip cannot read its settings: mend the file that `pip config {verb}` names, or set PIP_INDEX_URL"
+        )
+    return answer.stdout
+
+
+def _check_readable(files: list[str]) -> None:
+    """pip passes over settings that it may not open, and would ask the public index."""
+    for file in files:
+        try:
+            Path(file).open().close()
+        except OSError as error:
+            raise MarlinError(
+                f"{file}: pip cannot read its settings ({error.strerror}): make them readable, or set PIP_INDEX_URL"
+            ) from None
 
 
 class _IndexLogin(AuthBase):

@@ -1,5 +1,6 @@
-"""Fixtures that several rooms share: a real S3 server and the pinned model files and sample videos."""
+"""Fixtures that rooms share: a real S3 server, stores on both backends, the pinned model files and sample videos."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,16 @@ import pytest
 from s3_server import S3Server, run_s3_server
 
 from pipeline.assets import pull_models, pull_samples
+from pipeline.storage import Store, open_store
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """No handler that the command installed writes on into the closed stream of a test that is over."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +49,12 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store, on a local folder and on the S3 server."""
+    if request.param == "local":
+        return open_store(str(tmp_path / "store"))
+    url: str = request.getfixturevalue("s3_url")
+    return open_store(url)

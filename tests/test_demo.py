@@ -9,19 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from training import environment
 
 from pipeline.checkpoints import list_checkpoints
 from pipeline.storage import Store, open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SMALL = [
     "train.steps=4",
     "train.checkpoint_every=2",
     "train.val_every=2",
     "train.global_batch=2",
     "train.micro_batch=2",
+    "eval.probe.epochs=5",
+    "eval.bootstrap=20",
 ]
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def start(videos: Path, output: Path) -> subprocess.Popen[str]:
     """The demo as a user starts it, in a process group of its own."""
     command = [sys.executable, "-m", "pipeline.cli", "demo", "-o", str(output), f'corpus.path="{videos}"', *SMALL]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, text=True, start_new_session=True, **streams)
+    return subprocess.Popen(command, text=True, start_new_session=True, env=environment(), **streams)
 
 
 def finish(videos: Path, output: Path) -> str:
@@ -78,6 +81,8 @@ def test_a_demo_killed_at_each_stage_ends_as_an_undisturbed_one_and_then_rests(v
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     told = finish(videos, undisturbed)
     assert "track-probe: balanced accuracy" in told
+    for labelled in ("attributes", "emotion", "deepfake"):
+        assert f"{labelled}-linear: AUC" in told
     assert str(undisturbed / "report.html") in told
 
     kill_when(videos, killed, lambda store: bool(list(store.list("datasets/samples/units/"))))

@@ -275,6 +275,22 @@ def test_the_index_comes_from_the_settings_of_pip_or_uv(
     assert index.requests == [(SDIST, "")]
 
 
+@pytest.mark.parametrize("broken", ["not readable", "not settings"])
+def test_settings_that_pip_cannot_read_do_not_lead_to_the_public_index(
+    index: FakeIndex, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_INDEX_URL")
+    settings = tmp_path / "pip.conf"
+    if broken == "not readable":
+        settings.mkdir()  # which root can't read either
+    else:
+        settings.write_text("index-url = https://user:secret@127.0.0.1/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    with pytest.raises(MarlinError, match=r"pip cannot read its settings.*set PIP_INDEX_URL") as told:
+        pull_samples(progress=False)
+    assert "secret" not in str(told.value)
+
+
 def test_a_full_disk_is_told_and_the_next_pull_continues(index: FakeIndex, cache: Path, monkeypatch: Any) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

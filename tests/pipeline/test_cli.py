@@ -1,11 +1,8 @@
 """The command line: fast, complete, one line for every error, exit statuses as documented."""
 
 import json
-import logging
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +12,7 @@ from pipeline import verbs
 from pipeline.cli import build_parser, main
 from pipeline.errors import MarlinError, StoppedEarly, UsageError
 
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """The command sets up logging and signals of its process; here that is everyone's."""
-    root, signals = logging.getLogger(), (signal.SIGTERM, signal.SIGUSR2)
-    handlers, level, actions = root.handlers[:], root.level, [signal.getsignal(number) for number in signals]
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for number, action in zip(signals, actions, strict=True):
-        signal.signal(number, action)
-
+pytestmark = pytest.mark.usefixtures("restored")
 
 HEAVY = (
     "torch",
@@ -51,7 +37,8 @@ def test_help_imports_nothing_heavy_and_lists_all_verbs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for verb in ("demo", "run", "preprocess", "dataset", "train", "eval", "report", "models", "samples", "doctor"):
+    stages = ("demo", "run", "preprocess", "dataset", "train", "eval", "report")
+    for verb in (*stages, "features", "explain", "export", "models", "doctor", "submit"):
         assert f"\n    {verb} " in done.stdout, verb
     assert "75 stopped early" in done.stdout
 
@@ -167,3 +154,21 @@ def test_a_stop_inside_native_code_is_still_a_stop(
     monkeypatch.setattr("pipeline.verbs.samples_pull", interrupted)
     assert main(["samples", "pull"]) == 75
     assert capsys.readouterr().err == "marlin: stopped by a signal\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "-c", "demo", "-o", "s3://bucket/report.html"],
+        ["features", "-m", "nowhere", "-o", "s3://bucket/f.npz", "a.mp4"],
+        ["explain", "a.mp4", "-m", "nowhere", "-o", "file:///tmp/a.png"],
+        ["export", "nowhere", "s3://bucket/out"],
+    ],
+)
+def test_what_is_written_to_a_local_path_is_not_written_to_a_url(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert "is a URL, and this is written to a local path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

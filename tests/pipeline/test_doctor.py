@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import pipeline
+from pipeline import provenance
 from pipeline.config.load import load_config
 from pipeline.doctor import Finding, examine
-from pipeline.provenance import versions
+from pipeline.provenance import code_version, versions
 
 
 def findings(storage: Path | None = None) -> dict[str, Finding]:
@@ -72,3 +74,11 @@ def test_versions_name_what_decides_numbers() -> None:
     known = versions()
     assert {"python", "marlin", "torch", "deepspeed", "numpy"} <= set(known)
     assert known["torch"].startswith("2.13.0")
+
+
+def test_an_image_names_the_revision_that_it_was_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "pipeline/provenance.py"))
+    monkeypatch.setenv("MARLIN_REVISION", "0123456789ab")
+    assert code_version.__wrapped__() == f"{pipeline.__version__} (0123456789ab)"
+    monkeypatch.setenv("MARLIN_REVISION", "")  # the build argument was left out
+    assert code_version.__wrapped__() == pipeline.__version__
