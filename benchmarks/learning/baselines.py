@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.learning.places import spread
+
 SIDE = 16
 
 
@@ -15,6 +17,12 @@ def pixels(frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     means = frames_BTHWC.mean(axis=1, dtype=np.float32)
     small = [cv2.resize(mean, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for mean in means]
     return np.asarray(np.stack(small), np.float32) / np.float32(255)
+
+
+def moving_pixels(frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Raw pixels by place: mean and deviation over the frames, in colour, shrunk to 16×16: (B, 1536)."""
+    small = [[cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for frame in clip] for clip in frames_BTHWC]
+    return spread(np.asarray(small, np.float32) / np.float32(255))
 
 
 def statistics(frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.learning.broken import BREAKS, broken
-from benchmarks.learning.measure import fresh_model, probe, rebuild, trained_model
+from benchmarks.learning.measure import fresh_model, rebuild, trained_model
+from benchmarks.learning.probing import Subject, probe
 from benchmarks.learning.protocol import Job, Protocol
 from benchmarks.learning.table import SCORE
 from pipeline.config.load import override
@@ -66,7 +67,7 @@ def learn(protocol: Protocol, job: Job, root: Path, *, how: str = "", threads: i
         dataset = load_dataset(open_store(cfg.eval.datasets.attributes))
         scores = []
         for model in (trained_model(cfg), fresh_model(cfg)):
-            found = probe(cfg, job.variant, model, dataset, QUESTIONS, probes=["linear"])
+            found = probe(Subject(cfg, job.variant, model, dataset, QUESTIONS), ["linear"])
             scores.append([found[f"{question}-linear"]["shares"]["1"][SCORE] for question in QUESTIONS])
         table = rebuild(cfg, trained_model(cfg))
     margins = [table[part]["checkpoint"] - max(table[part]["mean"], table[part]["nearest"]) for part in PARTS]

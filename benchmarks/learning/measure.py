@@ -1,32 +1,24 @@
-"""Measures one variant with one seed: probes of held-out people, and reconstructions of them.
-
-Shapes: V videos, D width of a feature.
-"""
+"""Measures one variant with one seed: probes of held-out people, and reconstructions of them."""
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.learning import baselines
+from benchmarks.learning.probing import NO_NETWORK, Subject, probe
 from benchmarks.learning.protocol import QUESTIONS, Job, Protocol
 from benchmarks.results import machine
-from eval.features import best_device, model_embedder
+from eval.features import best_device
 from eval.loading import open_checkpoint
-from eval.questions import TOPICS, videos_of
+from eval.questions import TOPICS
 from eval.tasks import reconstruction
-from eval.tasks.context import FeatureCache, TaskContext
-from eval.tasks.labelled import LabelledTask
-from eval.tasks.protocols import mean_features, window_spec
+from eval.tasks.context import TaskContext
 from pipeline.checkpoints import list_checkpoints
 from pipeline.config.schema import Config, MaskConfig
-from pipeline.dataset import Dataset, load_dataset
+from pipeline.dataset import load_dataset
 from pipeline.errors import MarlinError
 from pipeline.layout import run_store
 from pipeline.provenance import versions
@@ -39,7 +31,6 @@ LOGGED = ("mse", "wasserstein", "critic_grad_norm", "grad_norm", "critic_penalty
 
 _POINTS = 24
 _SHOWN_MASK = MaskConfig(strategy="fasking", ratio=0.9)
-_BASELINE_FEATURES = {"pixels": baselines.pixels, "statistics": baselines.statistics}
 
 
 def measure(protocol: Protocol, job: Job, root: Path, log: Path | None, threads: int = 1) -> dict[str, Any]:
@@ -64,7 +55,7 @@ def measure(protocol: Protocol, job: Job, root: Path, log: Path | None, threads:
     for labelled in stage.labelled:
         dataset = load_dataset(open_store(getattr(cfg.eval.datasets, labelled)))
         asked = [name for name in QUESTIONS if TOPICS[name].dataset == labelled]
-        found |= probe(cfg, job.variant, model, dataset, asked, probes=stage.probes)
+        found |= probe(Subject(cfg, job.variant, model, dataset, asked), stage.probes)
     result = {
         "protocol": protocol.name,
         "digest": protocol.digest(job),
@@ -82,44 +73,6 @@ def measure(protocol: Protocol, job: Job, root: Path, log: Path | None, threads:
         "versions": versions(),
     }
     return result | {"measuring_seconds": round(time.perf_counter() - start, 1)}
-
-
-def probe(
-    cfg: Config,
-    variant: str,
-    model: MaskedAutoencoder,
-    dataset: Dataset,
-    questions: Sequence[str],
-    *,
-    probes: Sequence[str],
-) -> dict[str, dict[str, Any]]:
-    """Scores of every task on one dataset, by `<question>-<protocol>` and share of the labels.
-
-    Linear probes and neighbours are given standardised features of every variant, by mean and deviation over the
-    videos that are learned from: what a network scales, or leaves unscaled, shall not decide. A network that is given
-    all tokens, as the attentive probe is, has no counterpart among the baselines without one.
-    """
-    store, cache = open_store(dataset.url), _features(cfg, variant, model, dataset)
-    few = cfg.model_copy(update={"eval": cfg.eval.model_copy(update={"label_shares": (1.0,), "repeats": 1})})
-    plan = {"linear": cfg, "knn": few, "attentive": few}
-    chosen = [name for name in probes if name != "attentive" or variant not in _BASELINE_FEATURES]
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="marlin-learning-") as folder:
-        for question in questions:
-            for name in chosen:
-                task, unfinished = LabelledTask(question, name), open_store(folder).at(f"{question}-{name}")
-                told = task.run(TaskContext(plan[name], model, dataset, store, unfinished, False, cache)).result
-                found[f"{question}-{name}"] = {
-                    "shares": {f"{share['share']:g}": share["mean"] for share in told["shares"]},
-                    "majority_accuracy": told["metrics"]["majority_accuracy"],
-                    "videos": told["videos"],
-                    "shared_people": told["shared_people"],
-                    "dataset": dataset.identity,
-                }
-                if name == "linear":
-                    labels = told["per_label"].items()
-                    found[f"{question}-{name}"]["auc"] = {k: round(v["auc"], 4) for k, v in labels if "auc" in v}
-    return found
 
 
 def rebuild(cfg: Config, model: MaskedAutoencoder) -> dict[str, dict[str, float]]:
@@ -186,26 +139,9 @@ def fresh_model(cfg: Config) -> MaskedAutoencoder:
     return model_of(cfg).eval()
 
 
-def _features(cfg: Config, variant: str, model: MaskedAutoencoder, dataset: Dataset) -> FeatureCache:
-    """Standardised features of all videos."""
-    store, videos = open_store(dataset.url), videos_of(dataset)
-    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    embed = _BASELINE_FEATURES[variant] if variant in _BASELINE_FEATURES else model_embedder(model)
-    features_VD = np.stack(mean_features(store, videos, embed, window_spec(cfg)))
-    train_VD = features_VD[[video.split == "train" for video in videos]]
-    features_VD = (features_VD - train_VD.mean(0)) / (train_VD.std(0) + 1e-6)
-    return {
-        (store.url, video.name, video.split): feature_D for video, feature_D in zip(videos, features_VD, strict=True)
-    }
-
-
 def _rebuilds(protocol: Protocol, cfg: Config, job: Job) -> bool:
     """Whether pixels come out: normalised targets need the mean and spread of what is hidden to become pixels."""
-    return (
-        not protocol.stages[job.stage].trained
-        and job.variant not in _BASELINE_FEATURES
-        and not cfg.train.normalize_target
-    )
+    return not protocol.stages[job.stage].trained and job.variant not in NO_NETWORK and not cfg.train.normalize_target
 
 
 def _clips(cfg: Config) -> int:

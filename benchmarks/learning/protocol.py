@@ -28,6 +28,7 @@ MEASURED = 1
 PRESETS = ("small", "full", "check")
 
 StageName = Literal["tune", "report", "tokens"]
+ProbeName = Literal["linear", "places", "knn", "attentive"]
 
 # Of every preset. Pictures are the faces; there is no MLflow; one checkpoint, at the end.
 _COMMON: Mapping[str, Mapping[str, Any]] = {
@@ -63,7 +64,7 @@ class Stage(Section):
 
     labelled: Mapping[Literal["attributes", "emotion", "deepfake"], Name]
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
-    probes: tuple[Literal["linear", "knn", "attentive"], ...] = ("linear", "knn", "attentive")
+    probes: tuple[ProbeName, ...] = ("linear", "places", "knn", "attentive")
     trained: StageName | None = None
 
 

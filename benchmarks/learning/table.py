@@ -19,6 +19,7 @@ from pipeline.storage.atomic import whole_file
 SCORE = "macro_auc"
 READINGS = {
     "linear": ("linear", "1", "Linear probe"),
+    "places": ("places", "1", "Linear probe by place"),
     "few": ("linear", "0.1", "Linear probe, a tenth of the labels"),
     "attentive": ("attentive", "1", "Attentive probe"),
     "knn": ("knn", "1", "k nearest neighbours"),
