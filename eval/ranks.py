@@ -89,6 +89,8 @@ def _rank(number: int, work: Work, size: int, folder: Path, store: Path) -> None
         torch.cuda.set_device(device)
     distributed.init_process_group(backend, init_method=store.as_uri(), rank=number, world_size=size)
     try:
+        # Work that fails at once would cut the connections that others are still making, and theirs be the error told.
+        distributed.barrier(device_ids=[number] if device.type == "cuda" else None)
         work(Rank(number, size, device), folder)
     finally:
         distributed.destroy_process_group()
