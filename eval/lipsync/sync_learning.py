@@ -22,24 +22,31 @@ from pipeline.workers import Workers
 _log = logging.getLogger(__name__)
 
 
-def learn_sync(lesson: Lesson, cfg: LipSyncConfig) -> SyncNet:
+def learn_sync(lesson: Lesson, cfg: LipSyncConfig, begin: SyncNet | None = None) -> SyncNet:
     """A sync network, in evaluation mode: as it erred least on held-out faces, or as it was last where there are none.
 
     Progress is kept every ``cfg.judge_every`` steps.
+
+    Args:
+        lesson: what is learned from.
+        cfg: how; `cfg.sync`.
+        begin: one of the same channels to begin with, instead of fresh weights.
 
     Raises:
         MarlinError: its loss is no longer a number.
     """
     with closing(Workers(cfg.threads, "lips")) as pool:
-        return _Learner(lesson, cfg, pool).learn()
+        return _Learner(lesson, cfg, pool, begin).learn()
 
 
 class _Learner:
-    def __init__(self, lesson: Lesson, cfg: LipSyncConfig, pool: Workers) -> None:
+    def __init__(self, lesson: Lesson, cfg: LipSyncConfig, pool: Workers, begin: SyncNet | None) -> None:
         self._lesson, self._cfg, self._pool, self._device = lesson, cfg, pool, best_device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(lesson.seed)
             self._network = SyncNet(cfg.sync.channels)
+        if begin is not None:
+            self._network.load_state_dict(begin.state_dict())
         self._network.to(self._device)
         self._optimizer = Adam(self._network.parameters(), lr=cfg.sync.lr)
         self._best: tuple[float, Tensors] | None = None

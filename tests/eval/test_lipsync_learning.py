@@ -171,6 +171,17 @@ def test_a_sync_network_is_as_it_erred_least(talking: Store, tmp_path: Path) -> 
     assert same == [False, True, False]
 
 
+def test_a_sync_network_goes_on_from_another(talking: Store, tmp_path: Path) -> None:
+    still = CFG.model_copy(update={"sync": CFG.sync.model_copy(update={"lr": 1e-12, "steps": 1})})
+    begin = SyncNet(1)
+    found = learn_sync(lesson(talking, tmp_path / "on", 96, held_out=False), still, begin)
+    fresh = learn_sync(lesson(talking, tmp_path / "fresh", 96, held_out=False), still)
+    for name, value in begin.named_parameters():
+        torch.testing.assert_close(found.get_parameter(name), value)
+    first = "face_encoder.0.conv_block.0.weight"
+    assert not torch.equal(fresh.get_parameter(first), begin.get_parameter(first))
+
+
 def test_a_sync_network_that_diverges_ends_it(talking: Store, tmp_path: Path) -> None:
     cfg = CFG.model_copy(update={"sync": CFG.sync.model_copy(update={"lr": 1e30})})
     for held_out in (True, False):
