@@ -5,6 +5,7 @@ A score is the macro AUC: the area under the ROC curve of every answer, which ch
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ READINGS = {
 }
 """How a question was learned: protocol, share of the labels, and the words for it."""
 
+COMPARED = ("linear", "places")
+"""Readings whose differences are told."""
+
 _CRITIC = {
     "mse": "mse in training",
     "wasserstein": "Wasserstein estimate",
@@ -36,17 +40,19 @@ Lines = list[str]
 
 
 def markdown(protocol: Protocol, results: Sequence[Result]) -> str:
-    """Every table of a protocol that has results."""
+    """Every table of a protocol that has results, and variants that those before it do not have."""
     lines: Lines = []
+    shown: set[str] = set()
     for name, table in protocol.tables.items():
         there = [variant for variant in table.variants if seeds_of(results, variant)]
-        if len(there) < 2:
+        if len(there) < 2 or shown.issuperset(there):
             continue
+        shown.update(there)
         lines += [f"### {name.capitalize()}", ""]
         for reading in READINGS:
             lines += _scores(results, there, reading)
-        for against in table.against:
-            lines += _differences(results, table, there, against)
+        for against, reading in product(table.against, COMPARED):
+            lines += _differences(results, table, there, against=against, reading=reading)
         lines += _rebuilt(results, there)
         lines += _critics(results, there) if name == "critics" else []
     return "\n".join(lines)
@@ -142,18 +148,22 @@ def _scores(results: Sequence[Result], variants: Sequence[str], reading: str) ->
     return _table(results, f"{READINGS[reading][2]}, macro AUC", told, QUESTIONS, cell)
 
 
-def _differences(results: Sequence[Result], table: Table, variants: Sequence[str], against: str) -> Lines:
+def _differences(
+    results: Sequence[Result], table: Table, variants: Sequence[str], *, against: str, reading: str
+) -> Lines:
     others = [variant for variant in variants if variant not in table.against[: table.against.index(against) + 1]]
     rows = []
     for variant in others:
         cells = []
         for question in QUESTIONS:
-            row = differences(results, variant, against, question, "linear")
+            row = differences(results, variant, against, question, reading)
             cells.append(_difference(row))
-        rows.append(f"| {variant} | {' | '.join(cells)} |")
+        if any(cells):
+            rows.append(f"| {variant} | {' | '.join(cells)} |")
     if not rows or not seeds_of(results, against):
         return []
-    return [*_head(f"Linear probe, difference from {against}, 95% interval", ["variant", *QUESTIONS]), *rows, ""]
+    title = f"{READINGS[reading][2]}, difference from {against}, 95% interval"
+    return [*_head(title, ["variant", *QUESTIONS]), *rows, ""]
 
 
 def _rebuilt(results: Sequence[Result], variants: Sequence[str]) -> Lines:

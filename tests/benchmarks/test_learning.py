@@ -34,7 +34,9 @@ def changed(tmp_path: Path, **sections: Any) -> str:
 def result(variant: str, seed: int, score: float, digest: str = "d") -> dict[str, Any]:
     """A made-up result in which every task has one score, and reconstructions follow from it."""
     shares = {"1": {"macro_auc": score}, "0.1": {"macro_auc": score - 0.1}}
-    tasks = {f"{asked}-{way}": {"shares": shares} for asked in QUESTIONS for way in ("linear", "knn", "attentive")}
+    tasks = {
+        f"{asked}-{way}": {"shares": shares} for asked in QUESTIONS for way in ("linear", "places", "knn", "attentive")
+    }
     psnr = {"checkpoint": 20 + score, "mean": 15.0, "nearest": 16.0}
     return {
         "digest": digest,
@@ -166,6 +168,9 @@ def test_tables_are_markdown_of_what_is_there() -> None:
     text = markdown(load_protocol("small"), results)
     assert "### Modules" in text
     assert "### Masking" not in text  # one variant of it is there
+    assert "### Targets" not in text  # none that "Modules" does not show
+    for reading in ("Linear probe", "Linear probe by place"):
+        assert f"**{reading}, difference from random, 95% interval**" in text
     assert "| marlin | 2 | 0.710 ± 0.014 |" in text
     assert "| *nearest visible cube* | | 16.00 | 16.00 |" in text
     assert "| marlin | **+0.105** [" in text or "| marlin | +0.105 [" in text
