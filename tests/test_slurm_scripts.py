@@ -239,7 +239,9 @@ def test_the_documented_configuration_makes_scripts(tmp_path: Path) -> None:
 
 
 def test_the_documented_commands_are_commands() -> None:
-    for line in re.findall(r"^\.venv/bin/marlin ([^#\n]*)", DOCS.read_text("utf-8"), flags=re.M):
+    lines = re.findall(r"^\.venv/bin/marlin ([^#\n]*)", DOCS.read_text("utf-8"), flags=re.M)
+    assert any(line.startswith("submit slurm") for line in lines)
+    for line in lines:
         build_parser().parse_args(shlex.split(line))
 
 

