@@ -6,17 +6,14 @@ beside each other, both are given by place. There are more features than videos 
 Shapes: B windows, N tokens, D width of a token, V videos, F features, C outputs.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from eval.features import Embedder
-from eval.questions import Answered, scored_split
+from eval.questions import Answered
 from eval.scores import Probabilities, all_scores, headline
 
 PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
@@ -51,28 +48,35 @@ def spread(values_BT: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def probe_places(found: Answered, features_VF: NDArray[np.float32]) -> dict[str, float]:
-    """Scores on held-out people of logistic regressions, one for each output, as `marlin eval` counts them.
+    """Scores on the people of split "test" of logistic regressions, one for each output, as `marlin eval` counts them.
 
     Args:
-        found: videos and their true answers.
+        found: videos and their true answers; the penalty is chosen on those of split "val".
         features_VF: of the same videos.
     """
-    train, scored = found.of_split("train"), found.of_split(scored_split(found))
-    held_out = found.of_split("val")
-    tried = [_answers(features_VF, found.truth_VC, train, penalty) for penalty in PENALTIES]
-    best_VC = max(tried, key=lambda told_VC: headline(found.question, found.truth_VC[held_out], told_VC[held_out]))
-    return dict(all_scores(found.question, found.truth_VC[scored], best_VC[scored]))
+    train, held_out, scored = (found.of_split(split) for split in ("train", "val", "test"))
+    truth_VC, known_VK = found.truth_VC, _directions(features_VF, train)
+    tried = [_answers(known_VK, truth_VC, train, penalty) for penalty in PENALTIES]
+    best_VC = max(tried, key=lambda told_VC: headline(found.question, truth_VC[held_out], told_VC[held_out]))
+    return dict(all_scores(found.question, truth_VC[scored], best_VC[scored]))
+
+
+def _directions(features_VF: NDArray[np.float32], train: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Standardised features in the directions in which the training videos differ, at most one for each of them.
+
+    A penalised layer can use no others. Divided by the root of their number, features of any width mean the same to a
+    penalty.
+    """
+    scaler = StandardScaler().fit(features_VF[train])
+    scaled_VF = scaler.transform(features_VF) / features_VF.shape[1] ** 0.5
+    known_VK: NDArray[np.float32] = PCA().fit(scaled_VF[train]).transform(scaled_VF)
+    return known_VK
 
 
 def _answers(
-    features_VF: NDArray[np.float32], truth_VC: NDArray[np.int64], train: Sequence[int], penalty: float
+    known_VK: NDArray[np.float32], truth_VC: NDArray[np.int64], train: NDArray[np.int64], penalty: float
 ) -> Probabilities:
     """Probabilities of all videos, by what was learned from some."""
-    # Divided by the root of their number, features of any width mean the same to a penalty. As many directions as there
-    # are videos hold all that a penalised layer can use.
-    width = features_VF.shape[1]
-    prepare = make_pipeline(StandardScaler(), FunctionTransformer(lambda rows: rows / width**0.5), PCA())
-    known_VK = prepare.fit(features_VF[train]).transform(features_VF)
     columns = []
     for truth_V in truth_VC.T:
         if len(set(truth_V[train].tolist())) < 2:
