@@ -62,14 +62,21 @@ def index_url() -> str | None:
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if url := os.environ.get(name):
             return url
+    found = _pip_setting("global.index-url")
+    if found is None and importlib.util.find_spec("pip") is not None:
+        _check_readable(re.findall(r"^  (.+), exists: True$", _pip_config("debug"), re.MULTILINE))
+    return found
+
+
+def _pip_setting(name: str) -> str | None:
+    """A setting of pip's files, None where there is none."""
     if importlib.util.find_spec("pip") is None:
         return None
     # `pip config get` of older releases misses what PIP_CONFIG_FILE sets; `list` shows all that is in force.
     for line in _pip_config("list").splitlines():
         key, _, value = line.partition("=")
-        if key == "global.index-url":
+        if key == name:
             return str(ast.literal_eval(value))
-    _check_readable(re.findall(r"^  (.+), exists: True$", _pip_config("debug"), re.MULTILINE))
     return None
 
 
@@ -130,7 +137,7 @@ def _download(project: str, entry: FileEntry, part: Path, *, progress: bool) -> 
 
 def _client() -> PyPISimple:
     session = requests.Session()
-    session.verify = os.environ.get("PIP_CERT") or True
+    session.verify = os.environ.get("PIP_CERT") or _pip_setting("global.cert") or True
     url = index_url()
     if url is None:
         return PyPISimple(session=session)

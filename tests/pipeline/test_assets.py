@@ -275,6 +275,22 @@ def test_the_index_comes_from_the_settings_of_pip_or_uv(
     assert index.requests == [(SDIST, "")]
 
 
+def test_the_certificates_that_pip_is_told_of_count(
+    index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, bundle = tmp_path / "pip.conf", tmp_path / "bundle.pem"
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which requests heeds before all else
+        monkeypatch.delenv(name, raising=False)
+    settings.write_text(f"[global]\ncert = {bundle}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    seen = []
+    monkeypatch.setattr(
+        "requests.adapters.HTTPAdapter.cert_verify", lambda adapter, conn, url, verify, cert: seen.append(verify)
+    )
+    pull_samples(progress=False)
+    assert set(seen) == {str(bundle)}
+
+
 @pytest.mark.parametrize("broken", ["not readable", "not settings"])
 def test_settings_that_pip_cannot_read_do_not_lead_to_the_public_index(
     index: FakeIndex, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
