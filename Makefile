@@ -8,7 +8,7 @@ READY := $(VENV)/.ready-cuda$(CUDA)
 LOCKS := requirements/cuda$(CUDA).txt requirements/dev.txt requirements/no-deps.txt requirements/no-deps-dev.txt
 # Each worker takes whole files, so that fixtures of a module are made once, and one thread for arithmetic.
 WORKERS ?= 2
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UV := $(BIN)/uv pip compile --config-file uv.toml --universal --python-version 3.10 --no-header --no-annotate -q
 # The first of these that runs and is supported.
 FIND_PYTHON := for p in $(PYTHON) python3.11 python3.12 python3.10 python3; do \
@@ -46,7 +46,7 @@ test: setup  ## All tests that need nothing outside the clone (30 to 40 minutes 
 test-fast: setup  ## Unit tests only (about five minutes on 2 cores).
 	$(PARALLEL) -m "not slow and not heavy and not learning and not browser and not cluster and not image"
 
-test-learning: setup  ## Small trainings that learn, and broken ones that must not (about 8 minutes).
+test-learning: setup  ## A small training that learns, and broken ones that must not (five minutes on 2 cores).
 	$(BIN)/pytest -q -s -m learning
 
 test-heavy: setup  ## Twenty kills of preprocessing, ViT-L against the published one, a compiled run (20 minutes).

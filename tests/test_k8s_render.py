@@ -253,7 +253,7 @@ def test_manifests_of_ones_own_are_built_on(tmp_path: Path) -> None:
 LABELS = st.from_regex(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", fullmatch=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     texts=st.tuples(*5 * [TEXT]),
     labels=st.dictionaries(LABELS.filter(bool), LABELS, max_size=2),
@@ -286,7 +286,6 @@ def test_no_value_breaks_out_of_a_manifest(texts: tuple[str, ...], labels: dict[
     assert len(words) == 10
 
 
-@settings(deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True), TEXT)
 def test_names_are_dns_labels(run: str, submission: str) -> None:
     name = instance_name(load_config("demo", [*COMMON, f"run.name='{run}'"]), submission)

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.submit.k8s_yaml import dump_manifests
 
 
-@settings(deadline=None)
 @example("A\x85")
 @example("two\nlines\u2028or three")
 @given(

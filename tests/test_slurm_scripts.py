@@ -168,7 +168,7 @@ def test_without_marlin_the_job_says_what_to_do(programs: Programs) -> None:
     assert "launch.slurm.bin" in done.stderr
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(folder=TEXT, scratch=TEXT, cache=TEXT, image=TEXT)
 def test_no_value_breaks_out_of_a_script(folder: str, scratch: str, cache: str, image: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:

@@ -39,7 +39,7 @@ def stochastic(seed: int, clips: int, cubes: int) -> Tensor:
     return (3 * noise).softmax(-1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(0, 100))
 def test_rollout_is_the_mean_row_of_the_product(clips: int, cubes: int, depth: int, seed: int) -> None:
     attentions = [stochastic(seed + block, clips, cubes) for block in range(depth)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.questions import Question
@@ -76,7 +76,6 @@ def test_intervals_hold_the_score_and_narrow_with_more_people() -> None:
     assert many == pytest.approx(2 * 1.96 * np.sqrt(0.21 / 1000), rel=0.25)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(0, 1000))
 def test_the_order_of_videos_does_not_matter(videos: int, seed: int) -> None:
     dice = np.random.default_rng(seed)

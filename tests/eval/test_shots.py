@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from eval.shots import nested_subsets
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(2, 200),
     st.integers(1, 6),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.load import dump_config, load_config, preset_names, validate
@@ -51,7 +51,6 @@ def test_the_baseline_has_no_critic() -> None:
     assert (cfg.critic.weight, cfg.data.mask.strategy) == (0.0, "tube")
 
 
-@settings(deadline=None)
 @given(
     steps=st.integers(1, 10**9),
     rate=st.floats(1e-12, 1e3),

@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 
 
 @given(key=st.text(max_size=80), data=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_key_is_refused_or_stays_inside_and_roundtrips(key: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"{folder}/inside")

@@ -132,7 +132,7 @@ def test_an_mlflow_that_can_not_be_used_is_refused_before_anything_is_queued(
     assert len(calls(programs)) == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(TEXT, TEXT)
 def test_jobs_read_what_was_configured(path: str, init: str) -> None:
     cfg = override(load_config("demo"), [f"corpus.path={json.dumps(path)}", f"model.init={json.dumps(init)}"])

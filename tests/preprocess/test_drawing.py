@@ -98,7 +98,7 @@ def test_a_swapped_face_has_no_hair_and_no_hole_of_the_other_head() -> None:
         assert not np.isin(forged[face], (BACKGROUND, HAIR)).any(), path
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), actions=st.sets(st.sampled_from(ACTIONS)), emotion=st.sampled_from(EMOTIONS))
 def test_every_region_is_there_whatever_the_face_does(seed: int, actions: set[str], emotion: str) -> None:
     take = _film(_some_look(seed), tuple(actions), {emotion: 3.0}, seed)
@@ -108,7 +108,7 @@ def test_every_region_is_there_whatever_the_face_does(seed: int, actions: set[st
         assert found == {BACKGROUND, SKIN, LEFT_EYE, RIGHT_EYE, NOSE, MOUTH} | hair
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_parts_lie_where_a_face_has_them(seed: int) -> None:
     take = _film(_some_look(seed), (), {}, seed)
@@ -119,7 +119,7 @@ def test_parts_lie_where_a_face_has_them(seed: int) -> None:
     assert max(middle[LEFT_EYE][1], middle[RIGHT_EYE][1]) < middle[NOSE][1] < middle[MOUTH][1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32))
 def test_attributes_of_a_look_go_together(seed: int) -> None:
     look = _some_look(seed)
@@ -133,7 +133,7 @@ def test_attributes_of_a_look_go_together(seed: int) -> None:
     assert not ("sunglasses" in worn and worn & {"narrow_eyes", "bags_under_eyes"})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), frames=st.integers(32, 200))
 def test_whoever_talks_says_something_within_the_time(seed: int, frames: int) -> None:
     said = speak(np.random.default_rng(seed), frames / 25)

@@ -59,7 +59,7 @@ def test_a_copy_with_noise_is_found_run_by_run() -> None:
 
 
 @given(cut=st.integers(1, 40), person=st.integers(0, 20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_copy_that_begins_later_is_found(cut: int, person: int) -> None:
     film = _recording(person, 1)
     copies = _entries("b", _noisy(film[cut:], 0.05))
@@ -68,7 +68,7 @@ def test_a_copy_that_begins_later_is_found(cut: int, person: int) -> None:
 
 
 @given(takes=st.integers(2, 6), person=st.integers(0, 50))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_other_takes_of_a_person_and_other_people_are_kept(takes: int, person: int) -> None:
     entries = [entry for take in range(takes) for entry in _entries(f"t{take}", _recording(person, take))]
     others = [entry for other in range(3) for entry in _entries(f"o{other}", _recording(100 + other, 0))]

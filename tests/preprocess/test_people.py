@@ -66,7 +66,7 @@ def _torn(planned: dict[str, Source], share: float) -> set[str]:
     return {person for person, found in sides.items() if len(found) > 1}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(PARTS), st.integers(1, 3), st.floats(0, 1), st.booleans())
 def test_no_person_is_in_both_splits_in_any_order(
     order: list[str], first: int, share: float, all_on_disk: bool

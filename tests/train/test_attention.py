@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +26,6 @@ def with_gradients(mixed: Tensor, inputs: Heads) -> list[Tensor]:
     return [mixed, *torch.autograd.grad((mixed * weights).sum(), inputs)]
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 99),
     clips=st.integers(1, 3),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +21,6 @@ def largest(values: Tensor) -> float:
     return float(values.detach().abs().max()) if values.numel() else 0.0
 
 
-@settings(deadline=None)
 @given(
     lead=st.lists(st.integers(0, 4), max_size=3),
     inward=st.integers(1, 9),

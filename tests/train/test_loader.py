@@ -282,7 +282,7 @@ def test_a_frame_of_another_size_is_named(make_config: MakeConfig, drawn: Drawn)
         next(loader)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=40), st.integers(0, 700), st.integers(0, 40))
 def test_headers_of_any_bytes_end_before_their_scan(noise: bytes, place: int, cut: int):
     picture = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()

@@ -89,7 +89,7 @@ def test_visible_counts_are_the_published_ones(ratio: float, rounding: str, coun
     assert visible_count(8, 196, ratio, rounding) == count
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(STRATEGIES), st.sampled_from(ROUNDINGS), ratios, st.integers(0, 2**32))
 def test_every_row_has_exactly_the_count(strategy: str, rounding: str, ratio: float, seed: int):
     regions = face_grid(3, seed=seed)
@@ -98,7 +98,7 @@ def test_every_row_has_exactly_the_count(strategy: str, rounding: str, ratio: fl
     assert mask.sum(dim=1).tolist() == [visible_count(8, 196, ratio, rounding)] * 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(STRATEGIES),
     st.sampled_from(ROUNDINGS),
@@ -119,7 +119,7 @@ def test_any_grid_gives_the_count(strategy: str, rounding: str, ratio: float, sh
     assert mask.sum(dim=1).tolist() == [count] * 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.booleans(), st.sampled_from(ROUNDINGS), ratios, st.integers(0, 2**32))
 def test_visible_patches_touch_a_region_up_to_the_stop(parts_first: bool, rounding: str, ratio: float, seed: int):
     regions, hash_B = face_grid(2, seed=seed), hashes(2, seed)
@@ -154,7 +154,7 @@ def test_unparsed_frames_are_wholly_eligible_and_counted():
     assert unparsed_frames(regions) == 64
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ratios, st.integers(0, 2**32))
 def test_tube_is_constant_over_time_under_tube_rounding(ratio: float, seed: int):
     mask = make_mask("tube", face_grid(4), hashes(4, seed), ratio=ratio, rounding="tube").view(4, 8, 196)
@@ -174,7 +174,7 @@ def test_frame_uses_the_fewest_frames(ratio: float, frames: int):
     assert mask.any(dim=2).sum(dim=1).tolist() == [frames] * 6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ratios, st.sampled_from(ROUNDINGS), st.integers(0, 2**32))
 def test_frame_shows_whole_frames_but_for_the_trim(ratio: float, rounding: str, seed: int):
     count = visible_count(8, 196, ratio, rounding)
@@ -182,7 +182,7 @@ def test_frame_shows_whole_frames_but_for_the_trim(ratio: float, rounding: str, 
     assert mask.any(dim=2).sum(dim=1).tolist() == [math.ceil(count / 196)] * 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(STRATEGIES), st.sampled_from(ROUNDINGS), st.permutations(range(6)), st.integers(0, 2**32))
 def test_bits_depend_on_the_clip_alone(strategy: str, rounding: str, places: list[int], seed: int):
     regions, hash_B = face_grid(6, seed=seed), hashes(6, seed)

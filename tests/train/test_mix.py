@@ -58,7 +58,7 @@ def laid_out(
     return orders, by_stream, dataset
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(mixes, batches)
 def test_every_round_has_exactly_the_weights(mix: list[tuple[list[int], int]], global_batch: int):
     weights = [weight for _, weight in mix]
@@ -69,7 +69,7 @@ def test_every_round_has_exactly_the_weights(mix: list[tuple[list[int], int]], g
         assert (counts == weights).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(mixes, batches)
 def test_a_global_batch_is_as_mixed_as_its_size_allows(mix: list[tuple[list[int], int]], global_batch: int):
     weights = np.array([weight for _, weight in mix])
@@ -81,7 +81,7 @@ def test_a_global_batch_is_as_mixed_as_its_size_allows(mix: list[tuple[list[int]
         assert global_batch % weights.sum() or (counts == due).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(mixes, batches)
 def test_each_dataset_goes_through_its_own_order_without_a_gap(mix: list[tuple[list[int], int]], global_batch: int):
     orders, by_stream, _ = laid_out(mix, global_batch, 40)

@@ -82,7 +82,7 @@ def test_recomputing_activations_changes_no_gradient() -> None:
         torch.testing.assert_close(left, right)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.tuples(*(st.integers(1, 3) for _ in range(5))),
     st.sampled_from([1, 2, 3]),
@@ -109,7 +109,7 @@ def test_a_clip_that_the_cube_does_not_divide_is_refused(shape: tuple[int, int, 
         patchify(torch.zeros(1, 3, *shape), 2, 8)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(1, 40), st.data())
 def test_indices_split_the_tokens(clips: int, tokens: int, data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, tokens))

@@ -208,7 +208,7 @@ def test_an_open_copy_outlives_its_eviction(tmp_path: Path) -> None:
         assert file.read() == content(1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["add", "find", "close"]), st.integers(0, 7))))
 def test_no_order_of_events_breaks_the_bound(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, str, int]]

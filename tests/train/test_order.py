@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from drawn import Drawn, MakeConfig
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import MarlinError, UsageError
@@ -33,7 +33,6 @@ GOLDEN = [[(11, 0), (5, 0), (0, 0), (14, 0)], [(8, 0), (3, 0), (1, 0), (12, 0)],
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(sizes, st.sampled_from([1, 2, 6, 8, 32]), st.integers(0, 2**31))
 def test_batches_are_the_epochs_laid_end_to_end(group_sizes: list[int], global_batch: int, seed: int):
     order = make_order(group_sizes, global_batch, seed)
@@ -48,7 +47,6 @@ def test_batches_are_the_epochs_laid_end_to_end(group_sizes: list[int], global_b
             assert read[read[:, 1] == epoch, 0].tolist() == order.epoch(epoch)[stream].tolist()
 
 
-@settings(deadline=None)
 @given(sizes, st.sampled_from([1, 4, 32]))
 def test_epochs_repeat_nothing_and_leave_out_everything_equally_often(group_sizes: list[int], global_batch: int):
     order = make_order(group_sizes, global_batch)
