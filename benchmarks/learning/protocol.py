@@ -234,14 +234,13 @@ class Protocol(Section):
 
 
 def load_protocol(source: str) -> Protocol:
-    """A preset by name, or a protocol from a YAML file.
+    """A preset by name, or a protocol from a YAML file. What it says stands in place of what its `base` says there.
 
     Raises:
         UsageError: there is none, or it says what it can't.
     """
-    path = Path(__file__).parent / f"{source}.yaml" if source in PRESETS else Path(source)
     try:
-        return Protocol.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        return Protocol.model_validate(_read(source))
     except OSError as error:
         raise UsageError(f"{source} is no preset ({', '.join(PRESETS)}), and no file: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -249,3 +248,13 @@ def load_protocol(source: str) -> Protocol:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _read(source: str) -> Any:
+    path = Path(__file__).parent / f"{source}.yaml" if source in PRESETS else Path(source)
+    own = yaml.safe_load(path.read_text("utf-8"))
+    if not isinstance(own, dict) or "base" not in own:
+        return own
+    base = _read(str(own.pop("base")))
+    merged = {key: {**base[key], **value} for key, value in own.items() if isinstance(base.get(key), dict)}
+    return {**base, **own, **merged}

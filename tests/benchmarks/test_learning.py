@@ -234,6 +234,16 @@ def test_training_and_measuring_need_no_ray_dali_or_database() -> None:
     )
 
 
+def test_the_protocol_for_a_gpu_asks_what_the_small_one_asks() -> None:
+    small, full = load_protocol("small"), load_protocol("full")
+    assert full.jobs("report") == small.jobs("report")
+    assert full.jobs("tune") == small.jobs("tune")
+    job = Job("report", "ratio-0.5", 0)
+    here, there = (protocol.config_of(job, Path("/")) for protocol in (small, full))
+    assert there.data.mask == here.data.mask
+    assert (there.model.size, there.data.frames, there.preprocess.size) == ("small", 16, 224)
+
+
 def test_a_protocol_without_a_stage_says_so() -> None:
     protocol: Protocol = load_protocol("check")
     with pytest.raises(UsageError, match="has no stage 'tune'"):
