@@ -46,7 +46,7 @@ test: setup  ## All tests that need nothing outside the clone (30 to 40 minutes 
 test-fast: setup  ## Unit tests only (about five minutes on 2 cores).
 	$(PARALLEL) -m "not slow and not heavy and not learning and not browser and not cluster and not image"
 
-test-learning: setup  ## A small training that learns, and broken ones that must not (five minutes on 2 cores).
+test-learning: setup  ## A small training that learns, and broken ones that must not (four minutes on 2 cores).
 	$(BIN)/pytest -q -s -m learning
 
 test-heavy: setup  ## Twenty kills of preprocessing, ViT-L against the published one, a compiled run (20 minutes).

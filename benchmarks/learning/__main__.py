@@ -62,8 +62,7 @@ def check(args: argparse.Namespace) -> None:
     if args.calibrate:
         rows = calibrate(args.protocol, root, range(args.calibrate), args.jobs)
     else:
-        job = Job("report", "marlin", args.seed)
-        found = learn(protocol, job, root, how=args.how, threads=args.threads)
+        found = learn(protocol, args.seed, root, how=args.how, threads=args.threads)
         rows = [{"broken": args.how, "seed": args.seed, **asdict(found), "enough": found.enough}]
     sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
 
