@@ -152,6 +152,9 @@ def _samples_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--frames", type=_at_least_1, default=64, metavar="N", help="of each video (default: 64)")
     command.add_argument("--size", type=_at_least_1, default=224, metavar="S", help="side in pixels (default: 224)")
+    command.add_argument(
+        "--zoom", type=float, default=1.0, metavar="Z", help="1.5: cropped like a detected face (default: 1)"
+    )
     command.add_argument("--seed", type=_at_least_0, default=0, metavar="S", help="of all chance (default: 0)")
     command.add_argument("--workers", type=_at_least_1, metavar="N", help="processes (default: one a processor)")
 

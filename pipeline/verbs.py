@@ -243,7 +243,7 @@ def samples_draw(args: Namespace) -> None:
 
     out = _local(args.out)
     request = Request(args.videos, args.frames, args.seed)
-    drawn = draw_corpus(args.kind, out, request, size=args.size, workers=args.workers)
+    drawn = draw_corpus(args.kind, out, request, size=args.size, zoom=args.zoom, workers=args.workers)
     count = f"{plural(drawn.videos, 'video')} of {plural(drawn.people, 'person', 'people')}"
     again = shlex.join(["-c", "CONFIG", *drawn.settings])
     _say(f"drew {count}: {args.out}; next: marlin preprocess {again}")

@@ -33,6 +33,8 @@ NOTE = (
 )
 SMALLEST, LARGEST = 64, 1024
 """Bounds of a picture's side in pixels."""
+NEAREST = 2.0
+"""Largest zoom: beyond it no face is whole."""
 SHORTEST = 32
 """Fewest frames of a video: in fewer the first word may not be over."""
 
@@ -52,11 +54,19 @@ class _Job:
     role: Role
     frames: int
     size: int
+    zoom: float
     crf: int
 
 
 def draw_corpus(
-    kind: str, out: Path, request: Request, *, size: int, workers: int | None = None, progress: bool = True
+    kind: str,
+    out: Path,
+    request: Request,
+    *,
+    size: int,
+    zoom: float = 1.0,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Written:
     """Draws a corpus; the same arguments give the same labels, and the same pictures before they are encoded.
 
@@ -65,6 +75,7 @@ def draw_corpus(
         out: folder to make.
         request: how much, and the seed.
         size: side of the pictures in pixels, even.
+        zoom: 1 shows head and shoulders, 1.5 what is cropped around a detected face.
         workers: processes; None is one for each processor.
         progress: show a bar.
 
@@ -74,6 +85,8 @@ def draw_corpus(
     """
     if size % 2 or not SMALLEST <= size <= LARGEST:
         raise UsageError(f"--size {size}: give an even number from {SMALLEST} to {LARGEST}")
+    if not 1 <= zoom <= NEAREST:
+        raise UsageError(f"--zoom {zoom:g}: give a number from 1 to {NEAREST:g}")
     if request.frames < SHORTEST:
         raise UsageError(f"--frames {request.frames}: give {SHORTEST} or more")
     corpus = plan_corpus(kind, request)
@@ -81,10 +94,12 @@ def draw_corpus(
         if out.exists():
             raise UsageError(f"{out} exists: give a new folder, or remove it")
         with _whole_folder(out) as folder:
-            for path, text in {**corpus.files, RECORD: _record(kind, request, size, corpus)}.items():
+            for path, text in {**corpus.files, RECORD: _record(kind, request, size, zoom, corpus)}.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(text, encoding="utf-8")
-            jobs = [_Job(folder / path, role, request.frames, size, corpus.crf) for path, role in corpus.roles.items()]
+            jobs = [
+                _Job(folder / path, role, request.frames, size, zoom, corpus.crf) for path, role in corpus.roles.items()
+            ]
             drawn = _drawn(jobs, workers or len(os.sched_getaffinity(0)))
             for _ in tqdm(drawn, desc="draw", unit="video", total=len(jobs), disable=not progress):
                 pass
@@ -99,13 +114,13 @@ def draw_corpus(
     return Written(len(corpus.roles), corpus.people, (*place, *backends, *corpus.settings))
 
 
-def draw_video(file: Path, role: Role, frames: int, size: int, crf: int) -> None:
+def draw_video(file: Path, role: Role, frames: int, size: int, crf: int, *, zoom: float = 1.0) -> None:
     """Draws one video with its label maps and its sound."""
-    write_video(file, film(take_of(role, frames), size), size, voice_of(role, frames), crf)
+    write_video(file, film(take_of(role, frames), size, zoom), size, voice_of(role, frames), crf)
 
 
 def _draw(job: _Job) -> None:
-    draw_video(job.file, job.role, job.frames, job.size, job.crf)
+    draw_video(job.file, job.role, job.frames, job.size, job.crf, zoom=job.zoom)
 
 
 def _drawn(jobs: list[_Job], workers: int) -> Iterator[None]:
@@ -121,7 +136,7 @@ def _drawn(jobs: list[_Job], workers: int) -> Iterator[None]:
             pool.shutdown(cancel_futures=True)
 
 
-def _record(kind: str, request: Request, size: int, corpus: Corpus) -> str:
+def _record(kind: str, request: Request, size: int, zoom: float, corpus: Corpus) -> str:
     arguments: Mapping[str, Any] = {
         "generator": "marlin samples draw",
         "version": VERSION,
@@ -129,6 +144,7 @@ def _record(kind: str, request: Request, size: int, corpus: Corpus) -> str:
         "videos": request.videos,
         "frames": request.frames,
         "size": size,
+        "zoom": zoom,
         "seed": request.seed,
     }
     content = {

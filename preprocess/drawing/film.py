@@ -1,7 +1,7 @@
 """Films a take: scene, head, forgery, blur and noise, frame by frame."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -48,13 +48,16 @@ class Take:
     swap: Swap | None = None
 
 
-def film(take: Take, size: int) -> Iterator[tuple[Image, Image]]:
-    """The frames of a take: (size, size, 3) RGB and (size, size) labels, values index `regions.REGIONS`."""
+def film(take: Take, size: int, zoom: float = 1.0) -> Iterator[tuple[Image, Image]]:
+    """The frames of a take: (size, size, 3) RGB and (size, size) labels, values index `regions.REGIONS`.
+
+    The head is `zoom` times as large as it is beside shoulders and a wall.
+    """
     dice = np.random.default_rng(take.scene)
     light = Light(*dice.uniform(-0.7, 0.7, 2).tolist())
     ground = _background(dice, size)
     tile = np.rint(NOISE * dice.standard_normal((size + _TILE, size + _TILE))).astype(np.float32)
-    for moment in take.moments:
+    for moment in (replace(each, pose=each.pose.nearer(zoom)) for each in take.moments):
         canvas = Canvas(ground)
         paint_head(canvas, take.look, moment, light)
         if take.swap:

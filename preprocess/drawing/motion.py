@@ -1,7 +1,7 @@
 """What a drawn face does from frame to frame: head, eyes, brows and mouth, by actions, emotions and speech."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class Pose:
     roll: float
     yaw: float
     pitch: float
+
+    def nearer(self, zoom: float) -> "Pose":
+        """So many times as large, about where heads usually are."""
+        x, y = (_PLACE[axis] + (value - _PLACE[axis]) * zoom for axis, value in enumerate((self.x, self.y)))
+        return replace(self, x=x, y=y, scale=self.scale * zoom)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ _SMILE = {"corner": 0.9, "stretch": 0.3, "lids": -0.15}
 _FROWN = {"brow": -0.4, "brow_inner": -0.7, "corner": -0.5}
 _BLINK = (0.75, 0.3, 0.05, 0.4, 0.8)
 _BLINKS = (1.5, 3.5)
+_PLACE = (0.5, 0.53)
 
 
 def perform(script: Script, frames: int, dice: np.random.Generator) -> tuple[Moment, ...]:
@@ -128,8 +134,8 @@ def _head(actions: frozenset[str], seconds: Floats, dice: np.random.Generator) -
         return most * (0.6 * _wave(seconds, slow, dice) + 0.4 * _wave(seconds, slower, dice))
 
     head = {
-        "x": 0.5 + dice.uniform(-0.03, 0.03) + drift(0.03),
-        "y": 0.53 + dice.uniform(-0.02, 0.02) + drift(0.02),
+        "x": _PLACE[0] + dice.uniform(-0.03, 0.03) + drift(0.03),
+        "y": _PLACE[1] + dice.uniform(-0.02, 0.02) + drift(0.02),
         "scale": 0.3 * dice.uniform(0.94, 1.06) * (1 + drift(0.04)),
         "roll": drift(0.06),
         "yaw": drift(0.12),

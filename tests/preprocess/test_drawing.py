@@ -249,6 +249,15 @@ def test_eyes_that_look_around_move() -> None:
     assert np.ptp(around) > 2 * np.ptp(calm)
 
 
+def test_nearer_everything_is_larger_and_in_the_middle() -> None:
+    take = _film(_plain())
+    wide, near = _maps(take), np.stack([labels for _, labels in film(take, SIZE, 1.5)])
+    for region in (LEFT_EYE, RIGHT_EYE, NOSE, MOUTH):
+        assert _areas(near, region).sum() / _areas(wide, region).sum() == pytest.approx(1.5**2, rel=0.15)
+    middle = np.array([0.5, 0.53]) * SIZE
+    np.testing.assert_allclose(_middles(near, NOSE) - middle, 1.5 * (_middles(wide, NOSE) - middle), atol=2)
+
+
 def test_pictures_are_not_trivial() -> None:
     """Noise, light and motion: no two frames are equal, and skin is not of one colour."""
     frames = list(film(_film(_plain()), SIZE))

@@ -197,6 +197,8 @@ def test_forgeries_change_the_inner_face_alone() -> None:
         (["lrs2", "c", "--videos", "3", "--size", "65"], "--size 65: give an even number"),
         (["lrs2", "c", "--videos", "3", "--size", "32"], "--size 32: give an even number from 64"),
         (["lrs2", "c", "--videos", "3", "--frames", "31"], "--frames 31: give 32 or more"),
+        (["lrs2", "c", "--videos", "3", "--zoom", "0.5"], "--zoom 0.5: give a number from 1 to 2"),
+        (["lrs2", "c", "--videos", "3", "--zoom", "nan"], "--zoom nan: give a number from 1 to 2"),
         (["lrs2", "s3://bucket/c", "--videos", "3"], "s3://bucket/c is a URL"),
     ],
 )
