@@ -28,7 +28,7 @@ def make_datasets(protocol: Protocol, root: Path, names: Sequence[str] = (), *, 
         videos = Path(cfg.corpus.path)
         if not videos.exists():
             request = Request(spec.videos, spec.frames, spec.seed)
-            draw_corpus(spec.kind, videos, request, size=cfg.preprocess.size, workers=workers)
+            draw_corpus(spec.kind, videos, request, size=cfg.preprocess.size, zoom=spec.zoom, workers=workers)
         section = cfg.preprocess.model_copy(update={"workers": workers, "ray_address": "none"})
         run_preprocess(cfg.model_copy(update={"preprocess": section}))
         shutil.rmtree(videos)

@@ -48,12 +48,13 @@ _COMMON: Mapping[str, Mapping[str, Any]] = {
 
 
 class Corpus(Section):
-    """A drawn corpus: `marlin samples draw KIND --videos VIDEOS --seed SEED --frames FRAMES`."""
+    """A drawn corpus: `marlin samples draw KIND --videos VIDEOS --seed SEED --frames FRAMES --zoom ZOOM`."""
 
     kind: Literal["celebv-hq", "mosei", "ffpp"]
     videos: PositiveInt
     seed: NonNegativeInt
     frames: PositiveInt = 32
+    zoom: float = 1.5
 
 
 class Stage(Section):

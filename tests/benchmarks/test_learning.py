@@ -284,7 +284,7 @@ def test_the_best_setting_is_the_best_on_the_mean() -> None:
 def test_a_chosen_setting_holds_for_every_variant(tmp_path: Path) -> None:
     protocol = load_protocol("small")
     assert protocol.search
-    name = list(protocol.search.settings)[-1]
+    name = next(name for name in protocol.search.settings if name != protocol.chosen)
     chosen = protocol.model_copy(update={"chosen": name})
     job = Job("report", "marlin", 0)
     assert chosen.digest(job) != protocol.digest(job)
