@@ -54,15 +54,16 @@ def measure(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Whether anything is learned, also when the method is broken; one line of JSON, or many of a calibration."""
-    from benchmarks.learning.check import calibrate, learn
+    from benchmarks.learning.check import calibrate, learn, only_variant
     from benchmarks.learning.corpora import make_datasets
 
     protocol, root = load_protocol(args.protocol), args.root.absolute()
+    job = Job("report", only_variant(protocol), args.seed)
     make_datasets(protocol, root)
     if args.calibrate:
         rows = calibrate(args.protocol, root, range(args.calibrate), args.jobs)
     else:
-        found = learn(protocol, args.seed, root, how=args.how, threads=args.threads)
+        found = learn(protocol, job, root, how=args.how, threads=args.threads)
         rows = [{"broken": args.how, "seed": args.seed, **asdict(found), "enough": found.enough}]
     sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
 

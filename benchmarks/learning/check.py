@@ -17,7 +17,7 @@ from benchmarks.learning.measure import fresh_model, rebuild, trained_model
 from benchmarks.learning.protocol import Job, Protocol
 from pipeline.config.load import override
 from pipeline.config.schema import Config
-from pipeline.errors import MarlinError
+from pipeline.errors import MarlinError, UsageError
 from train.model import MaskedAutoencoder
 
 PARTS, GUESSES = ("left-eye", "right-eye", "nose", "mouth"), ("mean", "nearest")
@@ -43,20 +43,29 @@ class Learned:
         return self.margin > MARGIN and self.owed > OWED
 
 
-def learn(protocol: Protocol, seed: int, root: Path, *, how: str = "", threads: int = 1) -> Learned:
+def only_variant(protocol: Protocol) -> str:
+    """What is trained.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(protocol.variants) > 1:
+        raise UsageError(f"protocol {protocol.name} has several variants: the check is for one (-p check)")
+    return next(iter(protocol.variants))
+
+
+def learn(protocol: Protocol, job: Job, root: Path, *, how: str = "", threads: int = 1) -> Learned:
     """Train in this process, and see what was learned.
 
     Args:
-        protocol: its only variant is trained.
-        seed: of the training.
+        protocol: what is drawn, and how it is trained.
+        job: the variant with a seed.
         root: datasets and runs.
         how: what is broken, one of `BREAKS`; empty: nothing.
         threads: of arithmetic.
     """
     from train.launch import run_training
 
-    (variant,) = protocol.variants
-    job = Job("report", variant, seed)
     cfg = override(protocol.config_of(job, root, threads), [f"run.name={job.name}-{how or 'whole'}"])
     torch.set_num_threads(threads)
     with broken(how):

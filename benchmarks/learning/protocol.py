@@ -257,5 +257,5 @@ def _read(source: str) -> Any:
     if not isinstance(own, dict) or "base" not in own:
         return own
     base = _read(str(own.pop("base")))
-    merged = {key: {**base[key], **value} for key, value in own.items() if isinstance(base.get(key), dict)}
-    return {**base, **own, **merged}
+    sections = [key for key, value in own.items() if isinstance(value, dict) and isinstance(base.get(key), dict)]
+    return {**base, **own, **{key: {**base[key], **own[key]} for key in sections}}

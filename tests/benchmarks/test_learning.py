@@ -244,6 +244,11 @@ def test_the_protocol_for_a_gpu_asks_what_the_small_one_asks() -> None:
     assert (there.model.size, there.data.frames, there.preprocess.size) == ("small", 16, 224)
 
 
+def test_the_check_is_for_one_variant(tmp_path: Path) -> None:
+    assert main(["check", "-p", "small", "--root", str(tmp_path / "root")]) == 2
+    assert not (tmp_path / "root").exists()
+
+
 def test_a_protocol_without_a_stage_says_so() -> None:
     protocol: Protocol = load_protocol("check")
     with pytest.raises(UsageError, match="has no stage 'tune'"):
